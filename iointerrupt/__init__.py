@@ -1,0 +1,48 @@
+"""iointerrupt: `Thread.interrupt()` for Python.
+
+Set one event, and every thread that is blocked in I/O on it stops, mid-transfer, with nothing lost. The light names are
+here at once; `files`, `sockets` and `http` are loaded when first used (PEP 562).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from iointerrupt._errors import DeadlineExceeded, Interrupted, ResourceBusy, Stalled
+from iointerrupt._stop import StopEvent, StopLike, as_stop, current_stop, use_stop
+from iointerrupt._wait import abandoned_helpers
+
+if TYPE_CHECKING:
+    from iointerrupt import files, http, sockets, testing
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DeadlineExceeded",
+    "Interrupted",
+    "ResourceBusy",
+    "Stalled",
+    "StopEvent",
+    "StopLike",
+    "abandoned_helpers",
+    "as_stop",
+    "current_stop",
+    "files",
+    "http",
+    "sockets",
+    "testing",
+    "use_stop",
+]
+
+_LAZY = {"files", "http", "sockets", "testing"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

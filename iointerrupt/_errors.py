@@ -1,0 +1,76 @@
+"""The exceptions of the library: few, sharp, and none that the field's code mistakes for another.
+
+    Exception
+    ├── Interrupted             a stop was set
+    │   └── DeadlineExceeded    the stop was a deadline that passed
+    ├── RuntimeError
+    │   └── ResourceBusy        two threads on an object that serves one
+    └── OSError
+        └── TimeoutError
+            └── Stalled         a timeout in the middle of a read that had already taken bytes
+
+`Interrupted` is neither an `OSError` nor a `BaseException`, and both are deliberate. urllib3 turns an
+`OSError` into a `ProtocolError` or retries on a new connection, which is the opposite of stopping. A
+`BaseException` kills a worker of `multiprocessing.pool.ThreadPool` and leaves its caller waiting for ever. An
+`Exception` passes both, and the common `while not stop.is_set(): try: ... except Exception: log` ends as it should,
+because a stop is a level: the next operation raises again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Interrupted(Exception):
+    """A stop was set before or during a blocking operation, which has therefore not completed.
+
+    Attributes:
+        reason: what `StopEvent.set(reason)` was given; None where nothing was, or where the stop came from a foreign event.
+        transferred: how many bytes (characters, for text) the operation had moved before it stopped; None where a
+            count means nothing.
+        partial: those bytes (or that text), where they would otherwise be lost; None where nothing would be. The
+            object's own position is behind them: a retry continues after them and repeats none.
+    """
+
+    def __init__(
+        self,
+        reason: object = None,
+        *,
+        transferred: int | None = None,
+        partial: bytes | str | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.transferred = transferred
+        self.partial = partial
+
+    def __str__(self) -> str:
+        said = "interrupted" if self.reason is None else f"interrupted: {self.reason}"
+        return said if self.transferred is None else f"{said} (after {self.transferred})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default would lose the keyword-only fields on the way through a process pool.
+        return type(self), (self.reason,), {"transferred": self.transferred, "partial": self.partial}
+
+
+class DeadlineExceeded(Interrupted):
+    """The time of a `StopEvent(timeout=...)` ran out: a limit on the whole work, unlike the `timeout=` of one wait."""
+
+
+class ResourceBusy(RuntimeError):
+    """Another thread is inside an operation on an object that serves one thread at a time."""
+
+
+class Stalled(TimeoutError):
+    """The `timeout=` of a read passed after the read had taken bytes, which are in `partial` and so not lost.
+
+    Attributes:
+        partial: what the read had taken; a retry continues after it.
+    """
+
+    def __init__(self, message: str, partial: bytes | str) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.partial)

@@ -1,0 +1,95 @@
+"""`Latch`: the state of a stop, which goes from unset to set once and never back; and who is woken by that.
+
+Whoever waits leaves a *waker* (a lock's release, a descriptor's write) and then looks at `fired` once more; whoever sets
+marks `fired` and then calls the wakers. One of the two sees the other, whichever comes first.
+
+There is no lock: a signal handler runs between two bytecodes of the main thread, which may stand anywhere in here, and a
+lock that it held would never be released. Each step is one atomic operation on a dict or an attribute instead, wakers
+may be called twice, and of several reasons `dict.setdefault` keeps the first.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+from iointerrupt._errors import Interrupted
+from iointerrupt._wake import Wake
+
+
+class Cause(NamedTuple):
+    """Why a stop was set, and what it raises."""
+
+    reason: object = None
+    error: type[Interrupted] = Interrupted
+
+    def interruption(self) -> Interrupted:
+        """A new exception that says it; a reason that is itself an exception becomes its cause."""
+        error = self.error(self.reason)
+        if isinstance(self.reason, BaseException):
+            error.__cause__ = self.reason
+        return error
+
+
+class Latch:
+    """Set once, for ever. Any thread, and a signal handler, may call anything here at any time."""
+
+    __slots__ = ("_causes", "_wake", "_wakers", "fired")
+
+    def __init__(self) -> None:
+        self.fired = False
+        self._causes: dict[str, Cause] = {}
+        self._wakers: dict[object, Callable[[], object]] = {}
+        self._wake: dict[int, Wake] = {}
+
+    @property
+    def cause(self) -> Cause | None:
+        return self._causes.get("first")
+
+    def fire(self, cause: Cause) -> None:
+        self._causes.setdefault("first", cause)
+        self.fired = True
+        # Wake first and forget afterwards: an exception out of a signal handler in between costs a second wake, not the only one.
+        for token, waker in list(self._wakers.items()):
+            waker()
+            self._wakers.pop(token, None)
+
+    def add_waker(self, token: object, waker: Callable[[], object]) -> None:
+        """Call `waker` when the latch fires, or now if it has; possibly twice, from any thread, and it must not raise."""
+        self._wakers[token] = waker
+        if self.fired:
+            waker()
+
+    def remove_waker(self, token: object) -> None:
+        self._wakers.pop(token, None)
+
+    def wake(self) -> Wake:
+        """What is readable once the latch has fired. Made at the first call; keep the object for as long as you poll it."""
+        wake = self._wake.get(0)
+        if wake is None:
+            wake = self._wake.setdefault(0, Wake())  # of two threads that come at once, one's is closed again
+            self.add_waker(wake, wake.set)
+        return wake
+
+
+class Parker:
+    """One thread's place to sleep until somebody calls `unpark`, which is a waker as `Latch` wants them. Used once."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def park(self, timeout: float | None) -> bool:
+        """Sleep for at most `timeout` seconds (None: no limit); whether `unpark` was called."""
+        if timeout is None:
+            return self._lock.acquire()
+        return self._lock.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+
+    def unpark(self) -> None:
+        try:
+            self._lock.release()
+        except RuntimeError:  # it has been called before
+            pass

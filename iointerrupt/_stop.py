@@ -1,0 +1,464 @@
+"""The signal: `StopEvent`, and what turns anything else that says "stop" into one.
+
+An event's state is a `Latch`; `clear()` puts a new one in its place. So a thread that was blocked when the old one fired
+sees it fired for ever, and a quick `set(); clear()` cannot be missed.
+
+Links: a child refers to its parents; a parent refers to its children weakly, so that a child which is dropped leaves
+nothing behind. A child with a pending callback is held by its ancestors until that has run or is cancelled.
+
+Some events must be *asked*, because nobody calls their `set`: those that stand for a foreign event or a callable, and
+those with a deadline. They and their descendants ask at every check; what is blocked on them holds a watcher
+(`_watch`), and counts deadlines itself.
+
+Locking: none on the way of `set()`, which a signal handler may call (see `_latch`). `_lock` guards the table of followed
+stops and the making of public descriptors; it is re-entrant for that handler's sake, and nothing is called under it.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import threading
+import time
+import types
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from typing import Any, NoReturn, Protocol, Union
+
+from iointerrupt._blocked import Blocked
+from iointerrupt._callbacks import Registration
+from iointerrupt._errors import DeadlineExceeded, Interrupted
+from iointerrupt._latch import Cause, Latch, Parker
+from iointerrupt._wake import Wake
+from iointerrupt._watch import CallablePoller, Clock, EventHook, EventWatcher
+
+
+class EventLike(Protocol):
+    """What a foreign stop has to have; `threading.Event`, `multiprocessing.Event` and many others do."""
+
+    def is_set(self) -> bool:
+        """Whether to stop."""
+
+    def wait(self, timeout: float | None = None, /) -> object:
+        """Block until it is set, for at most `timeout` seconds; return whether it is."""
+
+
+StopLike = Union["StopEvent", EventLike, Callable[[], bool], None]
+
+
+def check_timeout(seconds: float, name: str = "timeout") -> float:
+    """`seconds` as a float, or an error that says what is wrong with it."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"{name} must be a number of seconds or None, not {type(seconds).__name__}")
+    if not seconds >= 0:  # this way round it catches nan too
+        raise ValueError(f"{name} must be 0 or more seconds, not {seconds!r}")
+    return float(seconds)
+
+
+class StopEvent(threading.Event):
+    """A `threading.Event` that blocked I/O can see.
+
+    Args:
+        *parents: other stops, of any kind that `as_stop` accepts; when one of them is set so is this event, with its
+            reason.
+        timeout: seconds from now after which the event is set by itself; operations then raise `DeadlineExceeded`. Of
+            several deadlines, its own and its parents', the earliest holds.
+
+    Raises:
+        TypeError: a parent is not a stop.
+        ValueError: the timeout is negative or not a number.
+
+    Any number of threads may use one event, and `set` may be called from a signal handler. An event that is dropped
+    leaves nothing behind in its parents. In a forked child it is a copy: setting it there does not reach the parent
+    process (for that there is `multiprocessing.Event`, which is accepted wherever a stop is).
+    """
+
+    #: Seconds between two questions to a stop that is a plain callable, while an operation is blocked on it.
+    poll_interval: float = 0.05
+
+    def __init__(self, *parents: StopLike, timeout: float | None = None) -> None:
+        # Not super().__init__(): it makes the Condition whose lock a signal handler could find held, and nothing uses it.
+        self._latch = Latch()
+        self._asked: tuple[StopEvent, ...] = ()
+        self._limit: tuple[float, float] | None = None
+        self._parents = tuple(stop for stop in map(as_stop, parents) if stop is not None)
+        self._children: dict[int, weakref.ref[StopEvent]] = {}
+        self._callbacks: dict[Registration, Registration] = {}
+        self._kept: dict[object, StopEvent] = {}  # descendants with a callback, by hold
+        self._blocked: dict[object, int] = {}  # the threads that wait on this event, by wait
+        self._public: Wake | None = None
+        # What has to be asked, since nobody sets it: ancestors of that kind, and the clock (when, and the seconds given).
+        self._asked = tuple(dict.fromkeys(asked for parent in self._parents for asked in parent._asked))
+        limits = [parent._limit for parent in self._parents if parent._limit is not None]
+        if timeout is not None:
+            seconds = check_timeout(timeout)
+            limits.append((time.monotonic() + seconds, seconds))
+        self._limit = min(limits, default=None)
+        self._must_ask = bool(self._asked) or self._limit is not None
+        for parent in self._parents:
+            parent._adopt(self)
+
+    def set(self, reason: object = None) -> None:
+        """Stop everything that is blocked on this event, and everything that will be.
+
+        Args:
+            reason: what the `Interrupted` there carries; the first reason stays.
+
+        Callbacks run in this thread, after all blocked operations have been woken. An exception in one goes to
+        `threading.excepthook` and keeps no other from running.
+        """
+        self._fire(Cause(reason))
+
+    def is_set(self) -> bool:
+        """Whether to stop: this event or a parent was set, or the deadline has passed."""
+        return self._latch.fired or (self._must_ask and self._ask())
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the event is set, for at most `timeout` seconds; return whether it is."""
+        if self.is_set():
+            return True
+        deadline = None if timeout is None else time.monotonic() + timeout
+        parker = Parker()
+        try:
+            with Blocked((self,)) as blocked:
+                blocked.add_waker(parker.unpark)
+                while True:
+                    if parker.park(blocked.remaining(deadline)) or self.is_set():
+                        return True
+                    if deadline is not None and time.monotonic() >= deadline:
+                        return False
+        except Interrupted:  # it was set just before the block began
+            return True
+
+    def clear(self) -> None:
+        """Unset the event, for the next piece of work; callbacks that have run are gone.
+
+        Raises:
+            RuntimeError: the event has parents or a timeout, which decide when it is set. Make a new one instead.
+        """
+        if self._parents or self._limit is not None:
+            raise RuntimeError("cannot clear a StopEvent that has parents or a timeout: make a new one")
+        self._latch = Latch()
+        self._level_public()
+
+    @property
+    def reason(self) -> object | None:
+        """What `set(reason)` was given; None while unset, or where nothing was given."""
+        cause = self._latch.cause if self.is_set() else None
+        return None if cause is None else cause.reason
+
+    def raise_if_set(self) -> None:
+        """Raise `Interrupted` (`DeadlineExceeded` for a deadline) if the event is set: a check for loops that compute."""
+        if self.is_set():
+            self.interrupt()
+
+    def interrupt(self) -> NoReturn:
+        """Raise what an operation raises that this event has stopped."""
+        raise (self._latch.cause or Cause()).interruption()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, or raise `Interrupted` as soon as the event is set."""
+        check_timeout(seconds, "seconds")
+        if self.wait(seconds):
+            self.interrupt()
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while the event is set, for `selectors`, asyncio or a poll of your own.
+
+        It belongs to the event, which closes it when it is dropped. Neither read from it nor write to it.
+        """
+        if self._public is None:
+            with _lock:
+                if self._public is None:
+                    self._public = Wake()
+                    weakref.finalize(self, self._hold(keep=False).close).atexit = False
+            self._level_public()
+        return self._public.fileno()
+
+    def on_set(self, callback: Callable[[], object]) -> Registration:
+        """Call `callback()` once when the event is set, in the thread that sets it; now, if it is set already.
+
+        Returns:
+            A registration, to `cancel()` or to use as a context manager.
+
+        Raises:
+            TypeError: `callback` is not callable.
+        """
+        if not callable(callback):
+            raise TypeError(f"callback must be callable, not {type(callback).__name__}")
+        registration = Registration(self._callbacks, callback, self._hold())
+        if self.is_set():
+            registration._run()
+        return registration
+
+    def __repr__(self) -> str:
+        state = "unset"
+        if self._latch.fired:
+            cause = self._latch.cause
+            state = "set" if cause is None or cause.reason is None else f"set: {cause.reason}"
+        return f"<{type(self).__name__} at {id(self):#x}: {state}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"cannot pickle {type(self).__name__}: it lives in one process. To stop another process, give it a"
+            " multiprocessing.Event, which every function here accepts as a stop"
+        )
+
+    def _fire(self, cause: Cause) -> None:
+        # All of the family is marked and woken before the first callback runs.
+        family = self._mark(cause)
+        callbacks = [registration for event in family for registration in list(event._callbacks)]
+        if callbacks:
+            with ExitStack() as every_one:
+                for registration in reversed(callbacks):
+                    every_one.callback(registration._run)
+
+    def _mark(self, cause: Cause) -> list[StopEvent]:
+        # Iterative, since a chain of children may be long; it grows while it is walked.
+        family = [self]
+        for event in family:
+            event._latch.fire(cause)
+            if event._public is not None:
+                event._level_public()
+            if event._children:
+                family += event._living_children()
+        return family
+
+    def _ask(self) -> bool:
+        for asked in self._asked:
+            if asked.is_set():
+                self._fire(asked._latch.cause or Cause())
+                return True
+        if self._limit is not None and time.monotonic() >= self._limit[0]:
+            self._fire(Cause(f"deadline of {self._limit[1]:g} s exceeded", DeadlineExceeded))
+        return self._latch.fired
+
+    def _adopt(self, child: StopEvent) -> None:
+        number = next(_numbers)
+        # pop(number, <the dead reference>): the second argument is only pop's default.
+        self._children[number] = weakref.ref(child, functools.partial(self._children.pop, number))
+        if self.is_set():
+            child._fire(self._latch.cause or Cause())
+
+    def _living_children(self) -> list[StopEvent]:
+        return [child for ref in list(self._children.values()) if (child := ref()) is not None]
+
+    def _level_public(self) -> None:
+        # Bring the public descriptor to the latch's level. A set and a clear may come here together: who sees that the
+        # level has changed meanwhile does it again, so that the last one leaves it right.
+        while (wake := self._public) is not None:
+            level = self._latch.fired
+            if level:
+                wake.set()
+            else:
+                wake.clear()
+            if self._latch.fired == level:
+                return
+
+    def _hold(self, *, keep: bool = True) -> ExitStack:
+        # For those who depend on this event without being blocked on it: until the returned stack is closed, what must
+        # be asked is watched, the clock included, and the event is kept alive by whatever could set it.
+        hold = ExitStack()
+        for asked in self._asked:
+            hold.callback(asked._watch(self if keep else None))
+        if self._limit is not None:
+            hold.callback(_clock.at(self._limit[0], self.is_set if keep else _weakly(self.is_set)))
+        for ancestor in self._ancestors() if keep else ():
+            ancestor._kept[hold] = self
+            hold.callback(ancestor._kept.pop, hold, None)
+        return hold
+
+    def _ancestors(self) -> list[StopEvent]:
+        ancestors = dict.fromkeys(self._parents)
+        for ancestor in (queue := list(ancestors)):
+            fresh = [parent for parent in ancestor._parents if parent not in ancestors]
+            ancestors.update(dict.fromkeys(fresh))
+            queue += fresh
+        return list(ancestors)
+
+    def _watch(self, keep: object) -> Callable[[], object]:
+        """For events in `_asked`: have the source watched, and `keep` kept alive, until the returned function is called."""
+        raise NotImplementedError
+
+
+class _Followed(StopEvent):
+    """Stands for a stop that is not ours, and follows it, so that a source which is cleared can be used again."""
+
+    def __init__(self, source: Any, says: Callable[[], object]) -> None:
+        super().__init__()
+        self._source = source
+        self._says = says
+        self._asked = (self,)
+
+    def is_set(self) -> bool:
+        says = bool(self._says())
+        if says != self._latch.fired:
+            if says:
+                self._fire(Cause())
+            else:
+                self._latch = Latch()
+                self._level_public()
+        return says
+
+    def set(self, reason: object = None) -> None:
+        if not hasattr(self._source, "set"):
+            raise RuntimeError(f"cannot set a stop that follows {self._source!r}: set that")
+        self._fire(Cause(reason))
+        self._source.set()
+
+    def clear(self) -> None:
+        raise RuntimeError(f"cannot clear a stop that follows {self._source!r}: clear that")
+
+
+class _FollowedEvent(_Followed):
+    """Stands for an event of another class."""
+
+    def __init__(self, source: EventLike) -> None:
+        super().__init__(source, source.is_set)
+        self._watcher = EventWatcher(source, source.wait, self._watched)
+        self._hook = EventHook(source, self._hooked) if EventHook.supports(source) else None
+
+    def is_set(self) -> bool:
+        was_set = self._latch.fired
+        is_set = super().is_set()
+        if was_set and not is_set:
+            for watcher in (self._watcher, self._hook):
+                if watcher is not None:
+                    watcher.resume()
+        return is_set
+
+    def _watched(self, error: BaseException | None) -> None:
+        self._fire(Cause(error))
+
+    def _hooked(self) -> None:
+        self._mark(Cause())
+
+    def _watch(self, keep: object) -> Callable[[], object]:
+        # Who wants to be kept has a callback, which needs a thread to run in.
+        return self._hook.hold() if keep is None and self._hook is not None else self._watcher.hold(keep)
+
+
+class _FollowedCallable(_Followed):
+    """Stands for a callable that says whether to stop."""
+
+    def __init__(self, source: Callable[[], object]) -> None:
+        super().__init__(source, source)
+
+    def _poll(self) -> None:
+        try:
+            self.is_set()
+        except Exception as error:  # noqa: BLE001 - as with an event: what cannot be asked any more stops the work
+            self._fire(Cause(error))
+
+    def _watch(self, keep: object) -> Callable[[], object]:
+        return _poller.hold(_weakly(self._poll) if keep is None else self._poll)
+
+
+def as_stop(source: StopLike) -> StopEvent | None:
+    """`source` as a `StopEvent`: the door through which every `stop=` of this library goes.
+
+    Args:
+        source: a `StopEvent` (returned as it is); any object with `is_set()` and `wait(timeout)`, such as
+            `threading.Event` and `multiprocessing.Event`; a callable without arguments that returns whether to stop; or
+            None for no stop (returned as it is).
+
+    Returns:
+        What follows the source: set when it is, unset when it is cleared. The same source gives the same object.
+
+    Raises:
+        TypeError: it is none of these. An `asyncio.Event` is not, as its `wait` is a coroutine.
+
+    An event is watched by one thread, blocked in its `wait`, only while an operation is blocked on it. A callable is
+    asked at every check, and every `StopEvent.poll_interval` seconds while an operation is blocked.
+    """
+    if source is None or isinstance(source, StopEvent):
+        return source
+    candidate: Any = source
+    make: Callable[[Any], StopEvent]
+    if isinstance(candidate, type):
+        raise _not_a_stop(source, "a class; pass an instance of it")
+    if callable(getattr(candidate, "is_set", None)) and callable(getattr(candidate, "wait", None)):
+        if _is_async(candidate.is_set) or _is_async(candidate.wait):
+            raise _not_a_stop(source, "asynchronous; a thread cannot wait for it")
+        make = _FollowedEvent
+    elif callable(candidate):
+        if _is_async(candidate) or _is_async(getattr(candidate, "__call__", None)):  # noqa: B004 - its code is what is wanted
+            raise _not_a_stop(source, "a coroutine function; a thread cannot await it")
+        make = _FollowedCallable
+    else:
+        raise _not_a_stop(source, f"of type {type(source).__name__}")
+    # A bound method is made anew at each mention, so it is known by its parts.
+    key = (id(source.__self__), id(source.__func__)) if isinstance(source, types.MethodType) else (id(source), 0)
+    with _lock:
+        stop = _followed.get(key)
+        if stop is None:
+            stop = _followed[key] = make(candidate)
+        return stop
+
+
+def _not_a_stop(source: object, what: str) -> TypeError:
+    return TypeError(
+        f"{source!r} cannot be a stop: it is {what}. Accepted are a StopEvent, any object with is_set() and wait(timeout)"
+        " (threading.Event, multiprocessing.Event), a callable that returns whether to stop, and None"
+    )
+
+
+def _is_async(function: Any) -> bool:
+    # inspect.iscoroutinefunction without the import of inspect, which is most of what `import iointerrupt` would cost.
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    return bool(getattr(code, "co_flags", 0) & 0x280)  # CO_COROUTINE | CO_ASYNC_GENERATOR
+
+
+@contextmanager
+def use_stop(stop: StopLike) -> Iterator[StopEvent | None]:
+    """In this block, have every operation of this thread (or task) stop on `stop` too, whatever its own stop is.
+
+    It replaces the current stop of the surrounding block rather than add to it: `use_stop(None)` shields a cleanup from
+    a stop that is set, `use_stop(StopEvent(timeout=2))` gives it two seconds, and `use_stop(StopEvent(current_stop(),
+    other))` combines. The current stop is a `contextvars` variable (PEP 567): new threads start without one.
+
+    Raises:
+        TypeError: `stop` is not a stop.
+    """
+    followed = as_stop(stop)
+    token = _current.set(followed)
+    try:
+        yield followed
+    finally:
+        _current.reset(token)
+
+
+def current_stop() -> StopEvent | None:
+    """The stop of the innermost `use_stop` around the caller."""
+    return _current.get()
+
+
+def _weakly(method: Callable[[], object]) -> Callable[[], object]:
+    """Calls a method for as long as its object lives."""
+    ref = weakref.WeakMethod(method)
+
+    def call() -> object:
+        alive = ref()
+        return alive() if alive is not None else None
+
+    return call
+
+
+_current: ContextVar[StopEvent | None] = ContextVar("iointerrupt.current_stop", default=None)
+_numbers = itertools.count()
+_clock = Clock()
+_poller = CallablePoller(lambda: StopEvent.poll_interval)
+_followed: weakref.WeakValueDictionary[tuple[int, int], StopEvent] = weakref.WeakValueDictionary()
+_lock = threading.RLock()
+
+
+def _after_fork_in_child() -> None:
+    global _lock  # noqa: PLW0603 - a thread that is not in the child may have held it
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,292 @@
+"""The threads that ask where nobody can be told: foreign events, callables, and deadlines that something depends on.
+
+A blocked operation needs to be woken. `StopEvent.set` wakes it; a plain `threading.Event` does not know it, a callable
+knows nobody, and time just passes. Each watcher here turns one such source into a call of `fire`:
+
+- `EventWatcher`, one for each distinct event: a thread blocked in the event's own `wait`;
+- `EventHook`, for a plain `threading.Event` on which operations are blocked: a place among its waiters, and no thread;
+- `CallablePoller`, one for all callables: a thread that asks each of them every `interval` seconds;
+- `Clock`, one for all deadlines on which a callback or a `fileno()` depends (a blocked operation counts the time itself).
+
+All threads are daemons, are started when first needed, and end a short grace after the last need.
+
+Ownership: the state of all watchers is guarded by the one `_lock` below, which is re-entrant since a signal handler may
+block on a stop while the main thread is inside it. No source is asked and nothing is fired under it. A forked child has
+none of these threads, and none of the operations that held them: it starts with fresh state.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sched
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+# A watcher leaves its event's wait this often to see whether anybody still needs it. A set ends the wait at once.
+GRACE = 1.0
+
+_lock = threading.RLock()
+_exiting = False
+_event_watchers: weakref.WeakSet[EventWatcher] = weakref.WeakSet()
+_restarted: weakref.WeakSet[CallablePoller | Clock] = weakref.WeakSet()
+
+
+class EventWatcher:
+    """A thread blocked in `wait(timeout)` of one foreign event, for as long as somebody holds the watcher.
+
+    The method `fire(error)` is called when the event is set, with None, or when `wait` raises, with what it raised: a
+    source that can no longer be asked stops the work, rather than leave it without a stop. After that the thread is gone;
+    `hold` or `resume` starts another. The watcher refers to the method's object weakly; a hold may keep it alive.
+    """
+
+    def __init__(
+        self, source: object, wait: Callable[[float], object], fire: Callable[[BaseException | None], None]
+    ) -> None:
+        self._wait = wait
+        self._fire = weakref.WeakMethod(fire)
+        self._grace = GRACE
+        self._holds: dict[int, object] = {}
+        self._newest = 0
+        self._thread: threading.Thread | None = None
+        if type(source).__module__.partition(".")[0] == "multiprocessing":
+            # Its Condition counts its sleepers across processes, and a set() waits for ever for one that died asleep.
+            # So a watcher must have left the wait before its process ends; a shorter grace keeps that exit quick.
+            self._grace = GRACE / 5
+        with _lock:
+            _event_watchers.add(self)
+
+    def hold(self, keep: object) -> Callable[[], object]:
+        """Watch, and keep `keep` alive, until the returned function is called."""
+        with _lock:
+            self._newest = token = self._newest + 1
+            self._holds[token] = keep
+            self.resume()
+        return functools.partial(self._release, token)
+
+    def _release(self, token: int) -> None:
+        with _lock:
+            self._holds.pop(token, None)
+
+    def resume(self) -> None:
+        """Watch again after a firing, where somebody still holds this."""
+        with _lock:
+            if self._holds and self._thread is None and not _exiting:
+                if self._grace < GRACE:
+                    _leave_at_exit()
+                self._thread = threading.Thread(target=self._run, name="iointerrupt-watch", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            error: BaseException | None = None
+            try:
+                fired = self._wait(self._grace)
+            except Exception as raised:  # noqa: BLE001 - whatever a foreign event raises, its waiters must be told
+                fired, error = True, raised
+            newest = self._newest
+            if fired and (fire := self._fire()) is not None:
+                fire(error)
+            with _lock:
+                # After a firing go on only for those who have come since: the others know, and an event that stays set
+                # answers at once.
+                if _exiting or not self._holds or (fired and self._newest == newest):
+                    self._thread = None
+                    return
+
+    def _forget(self) -> None:
+        self._holds, self._thread = {}, None
+
+    def _join(self) -> None:
+        thread = self._thread
+        if thread is not None:
+            thread.join(2 * self._grace)
+
+
+class EventHook:
+    """A place among the waiters of a `threading.Event`, so that its `set` itself wakes those who are blocked on it.
+
+    A second thread to be scheduled would double the time that a stop takes. The event calls `release` under its own lock,
+    where no callback may run: `fire` only marks and wakes.
+
+    The list of waiters is not public, though the same in every CPython from 3.2 to 3.14: `supports` looks before it is
+    used, and an event that is different in any way has its `EventWatcher`.
+    """
+
+    def __init__(self, source: Any, fire: Callable[[], None]) -> None:
+        self._source = source
+        self._waiters: deque[object] = source._cond._waiters
+        self._fire = weakref.WeakMethod(fire)
+        self._holds = 0
+        self._is_hooked = False
+
+    @staticmethod
+    def supports(source: object) -> bool:
+        """Whether `source` is an event whose waiters are where they are expected."""
+        condition = getattr(source, "_cond", None)
+        return (
+            type(source) is threading.Event
+            and type(condition) is threading.Condition
+            and type(getattr(condition, "_waiters", None)) is deque
+        )
+
+    def hold(self) -> Callable[[], object]:
+        """Have `fire` called by the event's `set`, until the returned function is called."""
+        with _lock:
+            self._holds += 1
+            self.resume()
+        return self._release_hold
+
+    def resume(self) -> None:
+        """Take the place again after a firing, where somebody still holds this."""
+        with _lock:
+            if not self._holds or self._is_hooked:
+                return
+            self._is_hooked = True
+            self._waiters.append(self)
+        if self._source.is_set():  # perhaps before it could see us
+            self._call()
+
+    def _release_hold(self) -> None:
+        with _lock:
+            self._holds -= 1
+            if not self._holds and self._is_hooked:
+                self._is_hooked = False
+                try:
+                    self._waiters.remove(self)
+                except ValueError:  # its set is taking it out at this moment
+                    pass
+
+    def release(self) -> None:
+        """What the event calls on each of its waiters, which are locks."""
+        self._is_hooked = False
+        self._call()
+
+    def _call(self) -> None:
+        fire = self._fire()
+        if fire is not None:
+            fire()
+
+
+_finalizer: Any = None
+
+
+def _leave_at_exit() -> None:
+    global _finalizer  # noqa: PLW0603 - registered once for each process
+    # multiprocessing drops the finalizers that a forked child inherited, so ask whether ours is still there.
+    if _finalizer is None or not _finalizer.still_active():
+        from multiprocessing.util import Finalize  # noqa: PLC0415 - the caller has it loaded, nobody else pays for it
+
+        # Unlike atexit, this also runs at the end of a multiprocessing child.
+        _finalizer = Finalize(None, _end_watchers, exitpriority=100)
+
+
+def _end_watchers() -> None:
+    global _exiting  # noqa: PLW0603 - the process has one end
+    _exiting = True
+    for watcher in list(_event_watchers):
+        watcher._join()
+
+
+class CallablePoller:
+    """One thread that asks every held callable every `interval()` seconds."""
+
+    def __init__(self, interval: Callable[[], float]) -> None:
+        self._interval = interval
+        self._forget()
+        _restarted.add(self)
+
+    def _forget(self) -> None:
+        self._asked: dict[object, Callable[[], object]] = {}
+        self._thread: threading.Thread | None = None
+
+    def hold(self, ask: Callable[[], object]) -> Callable[[], object]:
+        """Call `ask`, which must not raise, again and again until the returned function is called."""
+        token = object()
+        with _lock:
+            self._asked[token] = ask
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="iointerrupt-poll", daemon=True)
+                self._thread.start()
+        return functools.partial(self._release, token)
+
+    def _release(self, token: object) -> None:
+        with _lock:
+            self._asked.pop(token, None)
+
+    def _run(self) -> None:
+        idle_since: float | None = None
+        while True:
+            time.sleep(self._interval())
+            with _lock:
+                asked = list(self._asked.values())
+                if asked:
+                    idle_since = None
+                elif idle_since is None:
+                    idle_since = time.monotonic()
+                elif time.monotonic() - idle_since > GRACE:
+                    self._thread = None
+                    return
+            for ask in asked:
+                ask()
+
+
+class Clock:
+    """One thread that fires each entry at its time (`time.monotonic`)."""
+
+    def __init__(self) -> None:
+        self._forget()
+        _restarted.add(self)
+
+    def _forget(self) -> None:
+        self._changed = threading.Event()
+        self._entries = sched.scheduler(time.monotonic)
+        self._thread: threading.Thread | None = None
+
+    def at(self, when: float, fire: Callable[[], object]) -> Callable[[], None]:
+        """Call `fire` at `when`; returns what takes the entry back, and does nothing once it has fired."""
+        with _lock:
+            entries = self._entries
+            entry = entries.enterabs(when, 0, fire)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="iointerrupt-clock", daemon=True)
+                self._thread.start()
+        self._changed.set()
+
+        def cancel() -> None:
+            try:
+                entries.cancel(entry)
+            except ValueError:  # it has fired
+                return
+            self._changed.set()
+
+        return cancel
+
+    def _run(self) -> None:
+        while True:
+            self._changed.clear()
+            delay: Any = self._entries.run(blocking=False)
+            if self._changed.wait(GRACE if delay is None else min(delay, threading.TIMEOUT_MAX)):
+                continue
+            with _lock:
+                if self._entries.empty():
+                    self._thread = None
+                    return
+
+
+def _after_fork_in_child() -> None:
+    global _lock, _exiting, _finalizer  # noqa: PLW0603 - all of this module's state begins anew
+    _lock = threading.RLock()
+    _exiting, _finalizer = False, None
+    for watcher in list(_event_watchers):
+        watcher._forget()
+    for state in list(_restarted):
+        state._forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

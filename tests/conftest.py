@@ -1,0 +1,104 @@
+"""What the tests share: threads whose outcome is collected, and a check that each test leaves nothing behind."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing.resource_tracker
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from iointerrupt import abandoned_helpers
+
+
+class Background:
+    """A function running in a thread, and what became of it."""
+
+    def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        self._outcome: list[tuple[Any, BaseException | None]] = []
+        self.ended_at = 0.0
+        self.thread = threading.Thread(target=self._run, args=(function, args, kwargs), daemon=True)
+        self.thread.start()
+
+    def _run(self, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        try:
+            self._outcome.append((function(*args, **kwargs), None))
+        except BaseException as error:  # noqa: BLE001 - whatever it is, a test asks for it
+            self._outcome.append((None, error.with_traceback(None)))
+
+    def _join(self) -> tuple[Any, BaseException | None]:
+        self.thread.join(20)
+        assert not self.thread.is_alive(), "the thread is still blocked"
+        return self._outcome[0]
+
+    def result(self) -> Any:
+        """What it returned."""
+        value, error = self._join()
+        if error is not None:
+            raise error
+        return value
+
+    def error(self) -> Any:
+        """What it raised."""
+        value, error = self._join()
+        assert error is not None, f"it returned {value!r} instead of raising"
+        return error
+
+
+@pytest.fixture
+def background() -> Iterator[Callable[..., Background]]:
+    """Start threads that have all ended when the test has."""
+    started: list[Background] = []
+
+    def start(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Background:
+        started.append(Background(function, *args, **kwargs))
+        return started[-1]
+
+    yield start
+    while started:  # emptied, since the errors that they hold refer to what the next check wants to see gone
+        started.pop()._join()
+
+
+# Threads that end by themselves after a grace: the library's watchers.
+GRACEFUL = ("iointerrupt-watch", "iointerrupt-poll", "iointerrupt-clock")
+
+
+def _open_files() -> dict[str, str]:
+    files = {}
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            files[number] = os.readlink(f"/proc/self/fd/{number}")
+        except FileNotFoundError:  # the listing's own
+            continue
+    return files
+
+
+@pytest.fixture(scope="session", autouse=True)
+def resource_tracker() -> None:
+    """Start multiprocessing's tracker, which lives as long as the process, before the first test is measured."""
+    multiprocessing.resource_tracker.ensure_running()
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind() -> Iterator[None]:
+    """Every test ends with the descriptors and threads that it began with, and no helper left behind."""
+    before, threads_before = _open_files(), set(threading.enumerate())
+    yield
+    give_up = time.monotonic() + 5
+    while True:
+        # Collected here, so that what is not closed by its owner is reported as this test's ResourceWarning.
+        gc.collect()
+        files = {number: name for number, name in _open_files().items() if before.get(number) != name}
+        threads = [t for t in set(threading.enumerate()) - threads_before if not t.name.startswith(GRACEFUL)]
+        if not (files or threads or abandoned_helpers()):
+            return
+        if time.monotonic() > give_up:
+            break
+        for thread in threads:
+            thread.join(0.1)
+        threading.Event().wait(0.01)
+    pytest.fail(f"left behind: descriptors {files}, threads {threads}, {abandoned_helpers()} helpers")

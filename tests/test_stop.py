@@ -1,0 +1,770 @@
+"""The signal: setting, asking, parents, deadlines, callbacks, the descriptor, and what is not accepted as a stop."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import gc
+import multiprocessing
+import os
+import pickle
+import selectors
+import signal
+import threading
+import time
+import weakref
+
+import pytest
+
+from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, as_stop, current_stop, use_stop
+from iointerrupt._wait import READ, check, wait_ready
+from iointerrupt.testing import StopAfter, wait_until_blocked
+
+
+def test_is_a_threading_event():
+    """A StopEvent passes wherever a threading.Event is asked for."""
+    stop = StopEvent()
+    assert isinstance(stop, threading.Event)
+    assert not stop.is_set()
+    stop.set()
+    assert stop.is_set()
+    assert stop.wait(0)
+
+
+def test_first_reason_stays():
+    """Of several sets the first one's reason is kept and raised."""
+    stop = StopEvent()
+    assert stop.reason is None
+    stop.set("first")
+    stop.set("second")
+    assert stop.reason == "first"
+    with pytest.raises(Interrupted, match="interrupted: first") as caught:
+        stop.raise_if_set()
+    assert caught.value.reason == "first"
+
+
+def test_reason_that_is_an_exception_becomes_the_cause():
+    """An exception given as the reason is what the Interrupted was raised from."""
+    stop, why = StopEvent(), OSError("disk gone")
+    stop.set(why)
+    with pytest.raises(Interrupted) as caught:
+        stop.raise_if_set()
+    assert caught.value.__cause__ is why
+
+
+def test_wait_wakes_every_waiter(background):
+    """One set wakes all threads in wait, and each returns True."""
+    stop = StopEvent()
+    waiting = [background(stop.wait) for _ in range(20)]
+    wait_until_blocked(stop, 20)
+    stop.set()
+    assert all(one.result() is True for one in waiting)
+
+
+def test_wait_times_out():
+    """A wait that is not ended by a set returns False, at once for zero."""
+    assert StopEvent().wait(0) is False
+    assert StopEvent().wait(0.01) is False
+    assert StopEvent().wait(-1) is False
+
+
+def test_set_and_clear_at_once_is_not_missed(background):
+    """A thread that was blocked when the event was set wakes, even if the event is cleared right after."""
+    stop = StopEvent()
+    waiting = background(stop.wait)
+    wait_until_blocked(stop)
+    stop.set()
+    stop.clear()
+    assert waiting.result() is True
+    assert not stop.is_set()
+
+
+def test_sleep_is_interrupted(background):
+    """StopEvent.sleep raises as soon as the event is set, and refuses a negative time."""
+    stop = StopEvent()
+    sleeping = background(stop.sleep, 600)
+    wait_until_blocked(stop)
+    stop.set("enough")
+    assert sleeping.error().reason == "enough"
+    StopEvent().sleep(0)
+    with pytest.raises(ValueError, match="seconds must be 0 or more"):
+        stop.sleep(-1)
+
+
+class TestParents:
+    """A child is set when a parent is, and leaves nothing in it."""
+
+    def test_child_follows_parent_with_its_reason(self):
+        """Setting a parent sets the child with the parent's reason; setting the child leaves the parent alone."""
+        parent = StopEvent()
+        child, sibling = StopEvent(parent), StopEvent(parent)
+        sibling.set("only me")
+        assert not parent.is_set()
+        assert not child.is_set()
+        parent.set("all")
+        assert child.reason == "all"
+        assert sibling.reason == "only me"
+
+    def test_any_of_several_parents(self):
+        """A child of several parents is set by any of them, whatever kind they are."""
+        plain, flag = threading.Event(), []
+        child = StopEvent(StopEvent(), plain, lambda: bool(flag), None)
+        assert not child.is_set()
+        flag.append(1)
+        assert child.is_set()
+
+    def test_parent_already_set(self):
+        """A child of a parent that is set is born set."""
+        parent = StopEvent()
+        parent.set("before")
+        assert StopEvent(parent).reason == "before"
+        plain = threading.Event()
+        plain.set()
+        assert StopEvent(plain).is_set()
+
+    def test_long_chain(self, background):
+        """A chain of five thousand children wakes a thread that is blocked on the last."""
+        chain = [StopEvent()]
+        for _ in range(5000):
+            chain.append(StopEvent(chain[-1]))
+        waiting = background(chain[-1].wait)
+        wait_until_blocked(chain[0])
+        chain[0].set("far")
+        assert waiting.result()
+        assert chain[-1].reason == "far"
+
+    def test_dropped_children_leave_nothing(self):
+        """Children that are dropped are gone from a parent that lives on."""
+        parent = StopEvent()
+        for _ in range(1000):
+            StopEvent(parent, timeout=60)
+        gc.collect()
+        assert not parent._children
+        assert not parent._kept
+
+    def test_child_with_callback_lives_until_it_has_run(self):
+        """A child that nobody refers to still runs its callback when a grandparent is set, and is gone after that."""
+        grandparent, ran = StopEvent(), []
+        child = StopEvent(StopEvent(grandparent))
+        child.on_set(lambda: ran.append(1))
+        gone = weakref.ref(child)
+        del child
+        gc.collect()
+        grandparent.set()
+        gc.collect()
+        assert ran == [1]
+        assert gone() is None
+        assert not grandparent._kept
+
+    def test_cancelled_callback_lets_the_child_go(self):
+        """Cancelling the callback is enough for a dropped child to be collected."""
+        parent = StopEvent()
+        child = StopEvent(parent, threading.Event(), timeout=60)
+        gone = weakref.ref(child)
+        child.on_set(int).cancel()
+        del child
+        gc.collect()
+        assert gone() is None
+
+    def test_clear_is_refused(self):
+        """An event whose parents or deadline decide cannot be cleared."""
+        for stop in (StopEvent(StopEvent()), StopEvent(timeout=5)):
+            with pytest.raises(RuntimeError, match="make a new one"):
+                stop.clear()
+
+    def test_child_stays_set_when_the_parent_is_cleared(self):
+        """Clearing a parent does not unset the children that it has stopped."""
+        parent = StopEvent()
+        child = StopEvent(parent)
+        parent.set("once")
+        parent.clear()
+        assert child.reason == "once"
+        assert not StopEvent(parent).is_set()
+
+
+class TestDeadline:
+    """A StopEvent with a timeout is set by the clock."""
+
+    def test_raises_deadline_exceeded(self):
+        """When the time is up, what is raised is a DeadlineExceeded that names the limit."""
+        stop = StopEvent(timeout=0.01)
+        assert stop.wait(10)
+        with pytest.raises(DeadlineExceeded, match=r"deadline of 0\.01 s exceeded"):
+            stop.raise_if_set()
+
+    def test_zero_is_over_at_once(self):
+        """A timeout of zero is set from the start."""
+        assert StopEvent(timeout=0).is_set()
+
+    def test_earliest_deadline_holds(self):
+        """A child is bound by its parent's deadline when that is earlier, and raises DeadlineExceeded too."""
+        child = StopEvent(StopEvent(timeout=0), timeout=60)
+        with pytest.raises(DeadlineExceeded):
+            child.raise_if_set()
+
+    def test_set_before_the_deadline_is_no_deadline(self):
+        """An event that was set by somebody before its time was up raises a plain Interrupted."""
+        stop = StopEvent(timeout=60)
+        stop.set("by hand")
+        with pytest.raises(Interrupted) as caught:
+            stop.raise_if_set()
+        assert type(caught.value) is Interrupted
+
+    def test_callback_runs_at_the_deadline_even_if_the_event_is_dropped(self):
+        """A deadline's callback runs by itself, on an event that nobody refers to or asks."""
+        ran = threading.Event()
+        StopEvent(StopEvent(), timeout=0.01).on_set(ran.set)
+        gc.collect()
+        assert ran.wait(10)
+
+    @pytest.mark.parametrize("timeout", [-1, float("nan")])
+    def test_impossible_time(self, timeout):
+        """A negative or meaningless timeout is a ValueError."""
+        with pytest.raises(ValueError, match="timeout must be 0 or more seconds"):
+            StopEvent(timeout=timeout)
+
+    @pytest.mark.parametrize("timeout", ["5", True, [1]])
+    def test_timeout_of_a_wrong_type(self, timeout):
+        """A timeout that is no number is a TypeError that names its type."""
+        with pytest.raises(TypeError, match=type(timeout).__name__):
+            StopEvent(timeout=timeout)
+
+
+class TestCallbacks:
+    """on_set: once each, never under a lock, and never after cancel has returned."""
+
+    def test_run_in_order_once(self):
+        """Callbacks run in the order of their registration, and a second set runs none again."""
+        stop, ran = StopEvent(), []
+        for number in range(3):
+            stop.on_set(lambda number=number: ran.append(number))
+        stop.set()
+        stop.set()
+        assert ran == [0, 1, 2]
+
+    def test_at_once_if_already_set(self):
+        """A callback on an event that is set runs before on_set returns."""
+        stop, ran = StopEvent(), []
+        stop.set()
+        stop.on_set(lambda: ran.append(1))
+        assert ran == [1]
+
+    def test_failing_callback_is_reported_and_stops_no_other(self, monkeypatch):
+        """An exception in a callback reaches threading.excepthook, and the others run."""
+        reported, ran = [], []
+        monkeypatch.setattr(threading, "excepthook", lambda args: reported.append(args.exc_value))
+        stop = StopEvent()
+        stop.on_set(lambda: 1 / 0)
+        stop.on_set(lambda: ran.append(1))
+        stop.set()
+        assert ran == [1]
+        assert [type(error) for error in reported] == [ZeroDivisionError]
+
+    def test_cancelled_does_not_run(self):
+        """A cancelled callback does not run, nor does one whose block was left."""
+        stop, ran = StopEvent(), []
+        stop.on_set(lambda: ran.append(1)).cancel()
+        with stop.on_set(lambda: ran.append(2)):
+            pass
+        stop.set()
+        assert ran == []
+
+    def test_cancel_waits_for_a_running_callback(self, background):
+        """A cancel from another thread returns only once the running callback has ended."""
+        stop, entered, leave, ended = StopEvent(), threading.Event(), threading.Event(), []
+
+        def callback():
+            entered.set()
+            leave.wait(10)
+            ended.append(1)
+
+        registration = stop.on_set(callback)
+        setting = background(stop.set)
+        assert entered.wait(10)
+        cancelling = background(lambda: (registration.cancel(), list(ended))[1])
+        leave.set()
+        assert cancelling.result() == [1]
+        setting.result()
+
+    def test_cancel_from_within_returns(self):
+        """A callback may cancel itself."""
+        stop, registration = StopEvent(), []
+        registration.append(stop.on_set(lambda: registration[0].cancel()))
+        stop.set()
+        assert stop.is_set()
+
+    def test_callbacks_that_cancel_each_other_do_not_deadlock(self, background):
+        """Two callbacks, running in two threads and cancelling each other, both end."""
+        one, other, both_running = StopEvent(), StopEvent(), threading.Barrier(2)
+        registrations = {}
+
+        def cancel(name):
+            both_running.wait(10)
+            registrations[name].cancel()
+
+        registrations["one"] = one.on_set(lambda: cancel("other"))
+        registrations["other"] = other.on_set(lambda: cancel("one"))
+        setting = [background(one.set), background(other.set)]
+        for thread in setting:
+            thread.result()
+
+    def test_run_without_a_lock(self):
+        """Within a callback every method of the event may be called."""
+        stop, seen = StopEvent(), []
+
+        def callback():
+            stop.set("again")
+            stop.on_set(lambda: seen.append("nested"))
+            seen.append((stop.is_set(), stop.wait(), stop.reason, stop.fileno() >= 0, StopEvent(stop).is_set()))
+
+        stop.on_set(callback)
+        stop.set("first")
+        assert seen == ["nested", (True, True, "first", True, True)]
+
+    def test_must_be_callable(self):
+        """Something that cannot be called is refused with its type."""
+        with pytest.raises(TypeError, match="callback must be callable, not int"):
+            StopEvent().on_set(5)
+
+
+class TestDescriptor:
+    """fileno: readable while set."""
+
+    def is_readable(self, stop):
+        with selectors.DefaultSelector() as selector:
+            selector.register(stop, selectors.EVENT_READ)
+            return bool(selector.select(0))
+
+    def test_level_follows_the_event(self):
+        """It is readable from set to clear, stays so however often it is asked, and keeps its number."""
+        stop = StopEvent()
+        number = stop.fileno()
+        assert not self.is_readable(stop)
+        stop.set()
+        assert self.is_readable(stop)
+        assert self.is_readable(stop)
+        stop.clear()
+        assert not self.is_readable(stop)
+        stop.set()
+        assert self.is_readable(stop)
+        assert stop.fileno() == number
+
+    def test_made_after_the_set(self):
+        """It is readable at once when the event was set before anybody asked for it."""
+        stop = StopEvent()
+        stop.set()
+        assert self.is_readable(stop)
+
+    def test_wakes_a_selector_at_a_deadline(self):
+        """A selector that waits on it is woken by the event's deadline and by a foreign parent."""
+        for stop in (StopEvent(timeout=0.02), StopEvent(lambda: True)):
+            with selectors.DefaultSelector() as selector:
+                selector.register(stop, selectors.EVENT_READ)
+                assert selector.select(10)
+
+    def test_wakes_a_selector_for_a_foreign_event(self, background):
+        """A selector that waits on the descriptor of a plain event's stop is woken when that is set."""
+        event = threading.Event()
+        stop = as_stop(event)
+        number = stop.fileno()
+
+        def select():
+            with selectors.DefaultSelector() as selector:
+                selector.register(number, selectors.EVENT_READ)
+                return bool(selector.select(10))
+
+        selecting = background(select)
+        event.set()
+        assert selecting.result() is True
+
+    def test_closed_with_the_event(self):
+        """Dropping the event closes it."""
+        stop = StopEvent(threading.Event())
+        number = stop.fileno()
+        os.fstat(number)
+        del stop
+        gc.collect()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(number)
+
+
+class TestForeign:
+    """as_stop turns whatever says "stop" into a StopEvent, which follows it."""
+
+    def test_same_source_same_stop(self):
+        """A source has one stop, also a bound method, which is a new object at each mention."""
+        event = threading.Event()
+        assert as_stop(event) is as_stop(event)
+        assert as_stop(event.is_set) is as_stop(event.is_set)
+        assert as_stop(None) is None
+        own = StopEvent()
+        assert as_stop(own) is own
+
+    @pytest.mark.parametrize("make", [threading.Event, multiprocessing.Event])
+    def test_event_wakes_a_blocked_thread(self, make, background):
+        """A thread blocked on a foreign event's stop is woken by that event's set."""
+        event = make()
+        waiting = background(as_stop(event).wait)
+        wait_until_blocked(event)
+        event.set()
+        assert waiting.result() is True
+
+    def test_callable_wakes_a_blocked_thread(self, background, monkeypatch):
+        """A thread blocked on a callable is woken once that says so, and the interval can be set."""
+        monkeypatch.setattr(StopEvent, "poll_interval", 0.001)
+        flag = []
+        source = lambda: bool(flag)  # noqa: E731 - a callable is what is under test
+        waiting = background(as_stop(source).wait)
+        wait_until_blocked(source)
+        flag.append(1)
+        assert waiting.result() is True
+
+    def test_follows_a_source_that_is_cleared(self, background):
+        """Once its source is cleared the stop is unset, and the next set stops again."""
+        event = threading.Event()
+        for _ in range(3):
+            waiting = background(as_stop(event).wait)
+            wait_until_blocked(event)
+            event.set()
+            assert waiting.result()
+            event.clear()
+            assert not as_stop(event).is_set()
+
+    def test_children_of_a_foreign_event(self, background):
+        """A child of a plain event wakes with it."""
+        event = threading.Event()
+        child = StopEvent(event, timeout=60)
+        waiting = background(child.wait)
+        wait_until_blocked(event)
+        event.set()
+        assert waiting.result()
+
+    def test_callback_on_a_foreign_event_runs(self):
+        """A callback on a plain event's stop runs when that is set, in a thread that holds none of its locks."""
+        event, ran = threading.Event(), threading.Event()
+
+        def callback():
+            event.clear()
+            event.set()
+            ran.set()
+
+        StopEvent(event).on_set(callback)
+        gc.collect()
+        event.set()
+        assert ran.wait(10)
+
+    def test_set_reaches_the_source(self):
+        """Setting the stop of an event sets the event; the stop of a callable says that it cannot."""
+        event = threading.Event()
+        as_stop(event).set("from here")
+        assert event.is_set()
+        with pytest.raises(RuntimeError, match="cannot set a stop that follows"):
+            as_stop(lambda: False).set()
+        with pytest.raises(RuntimeError, match="cannot clear a stop that follows"):
+            as_stop(event).clear()
+
+    def test_event_whose_wait_fails_stops_the_work(self, background):
+        """A source that can no longer be asked stops what is blocked on it, with its error as the reason."""
+
+        class Broken:
+            fail = threading.Event()
+
+            def is_set(self):
+                return False
+
+            def wait(self, timeout=None):
+                self.fail.wait(10)
+                raise ConnectionError("manager is gone")
+
+        source = Broken()
+        reader, writer = os.pipe()
+        try:
+            waiting = background(wait_ready, reader, READ, as_stop(source))
+            wait_until_blocked(source)
+            Broken.fail.set()
+            error = waiting.error()
+        finally:
+            os.close(reader)
+            os.close(writer)
+        assert isinstance(error, Interrupted)
+        assert isinstance(error.reason, ConnectionError)
+
+    def test_failing_callable_raises_where_it_is_asked(self):
+        """What a callable raises comes out of the check that asks it."""
+
+        def source():
+            raise LookupError("no such flag")
+
+        with pytest.raises(LookupError, match="no such flag"):
+            check(as_stop(source))
+
+    @pytest.mark.parametrize("wrong", [asyncio.Event(), True, "stop", 1, threading.Event, object(), asyncio.sleep])
+    def test_what_is_no_stop(self, wrong):
+        """Anything else is a TypeError that says what is accepted, and why an asyncio.Event is not."""
+        with pytest.raises(TypeError, match="Accepted are a StopEvent, any object with is_set"):
+            as_stop(wrong)
+        with pytest.raises(TypeError, match="cannot be a stop"):
+            StopEvent(wrong)
+        with pytest.raises(TypeError, match="cannot be a stop"), use_stop(wrong):
+            pass
+
+    def test_no_thread_once_nobody_waits(self, background):
+        """The thread that watches a foreign event ends after its grace, when nothing is blocked on it any more."""
+        event = multiprocessing.Event()
+        own = StopEvent()
+        waiting = background(StopEvent(own, event).wait)
+        wait_until_blocked(event)
+        watcher = next(thread for thread in threading.enumerate() if thread.name == "iointerrupt-watch")
+        own.set()
+        assert waiting.result()
+        watcher.join(10)
+        assert not watcher.is_alive()
+
+    def test_plain_event_needs_no_thread(self, background):
+        """Blocking on a plain threading.Event starts no thread, and leaves nothing among its waiters."""
+        event = threading.Event()
+        waiting = background(as_stop(event).wait)
+        wait_until_blocked(event)
+        watchers = [thread for thread in threading.enumerate() if thread.name == "iointerrupt-watch"]
+        assert len(event._cond._waiters) == 1
+        event.set()
+        assert waiting.result()
+        assert watchers == []
+        assert len(event._cond._waiters) == 0
+
+
+class TestCurrent:
+    """use_stop sets the stop of a thread's context."""
+
+    def test_replaces_and_restores(self):
+        """The innermost block counts, None shields, and leaving restores."""
+        outer, inner = StopEvent(), StopEvent()
+        assert current_stop() is None
+        with use_stop(outer) as given:
+            assert given is outer
+            with use_stop(inner):
+                assert current_stop() is inner
+            with use_stop(None):
+                assert current_stop() is None
+            assert current_stop() is outer
+        assert current_stop() is None
+
+    def test_not_inherited_by_threads(self, background):
+        """A new thread begins without a current stop."""
+        with use_stop(StopEvent()):
+            assert background(current_stop).result() is None
+
+    def test_checked_beside_the_own_stop(self):
+        """A check raises for the own stop or the current one, whichever is set."""
+        set_one, unset = StopEvent(), StopEvent()
+        set_one.set("why")
+        with use_stop(unset):
+            check(None)
+            check(unset)
+            with pytest.raises(Interrupted):
+                check(set_one)
+        with use_stop(set_one), pytest.raises(Interrupted):
+            check(unset)
+
+
+class TestSignals:
+    """set() may be called from a signal handler, wherever that has interrupted the main thread."""
+
+    def test_handler_ends_the_main_threads_own_wait(self):
+        """A signal handler that sets the event ends the wait that it has interrupted."""
+        stop = StopEvent()
+        previous = signal.signal(signal.SIGALRM, lambda *_: stop.set("alarm"))
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            assert stop.wait(10)
+        finally:
+            signal.signal(signal.SIGALRM, previous)
+        assert stop.reason == "alarm"
+
+    def test_handler_at_every_instruction(self):
+        """A set from a handler at each single line of wait, set, on_set, cancel and clear neither deadlocks nor is missed."""
+        import sys
+
+        reached = 0
+        for at in range(400):
+            stop, lines, ran = StopEvent(), 0, []
+            registration = stop.on_set(lambda ran=ran: ran.append(1))
+
+            def trace(frame, event, arg, at=at, stop=stop):
+                nonlocal lines, reached
+                if "iointerrupt" in frame.f_code.co_filename and event == "line":
+                    lines += 1
+                    if lines == at:
+                        reached += 1
+                        sys.settrace(None)
+                        frame.f_trace = None
+                        os.kill(os.getpid(), signal.SIGALRM)
+                        return None
+                return trace
+
+            previous = signal.signal(signal.SIGALRM, lambda *_, stop=stop: stop.set("alarm"))
+            was_traced = sys.gettrace()
+            try:
+                sys.settrace(trace)
+                try:
+                    stop.wait(0.0)
+                    with stop.on_set(int):
+                        stop.set("program")
+                    registration.cancel()
+                finally:
+                    sys.settrace(was_traced)
+            finally:
+                signal.signal(signal.SIGALRM, previous)
+            assert stop.is_set()
+            assert stop.wait(0)
+            assert stop.reason in {"alarm", "program"}
+            assert ran == [1]
+        assert reached > 100
+
+
+class TestFork:
+    """A forked child has a copy of its own."""
+
+    def in_child(self, function):
+        """Whether `function` returns True in a forked child."""
+        import warnings
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 and later warn of any fork while threads run
+            child = os.fork()
+        if child == 0:
+            try:
+                os._exit(0 if function() is True else 1)
+            finally:
+                os._exit(2)
+        give_up = time.monotonic() + 20
+        while time.monotonic() < give_up:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status) == 0
+            threading.Event().wait(0.005)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return False
+
+    def test_childs_set_does_not_wake_the_parent(self, background):
+        """A child that sets the event wakes nobody in the parent, and the other way round."""
+        stop = StopEvent()
+        number = stop.fileno()
+        waiting = background(stop.wait)
+        wait_until_blocked(stop)
+
+        def child():
+            stop.set("in the child")
+            with selectors.DefaultSelector() as selector:
+                selector.register(number, selectors.EVENT_READ)
+                return stop.is_set() and bool(selector.select(0))
+
+        assert self.in_child(child)
+        assert not stop.is_set()
+        assert waiting.thread.is_alive()
+        with selectors.DefaultSelector() as selector:
+            selector.register(number, selectors.EVENT_READ)
+            assert not selector.select(0)
+        stop.set("in the parent")
+        assert waiting.result()
+
+    def test_child_can_block_and_be_stopped(self, background):
+        """In a child of a process with blocked threads, waits on own, foreign and callable stops end as they should."""
+        plain, shared, stop = threading.Event(), multiprocessing.Event(), StopEvent()
+        sources = [plain, shared, lambda: stop.is_set()]  # noqa: PLW0108 - a callable is what is wanted
+        blocked = [background(as_stop(source).wait) for source in (*sources, stop)]
+        for source in (*sources, stop):
+            wait_until_blocked(source)
+
+        def child():
+            threading.Timer(0.05, plain.set).start()
+            return as_stop(plain).wait(10) and StopEvent(timeout=0.01).wait(10)
+
+        assert self.in_child(child)
+        stop.set()
+        plain.set()
+        shared.set()
+        for one in blocked:
+            assert one.result()
+
+    def test_multiprocessing_event_is_not_left_with_a_dead_sleeper(self):
+        """A process that ends while its watcher sleeps on a shared event does not hang the next set of that event."""
+        context = multiprocessing.get_context("spawn")
+        event = context.Event()
+        process = context.Process(target=_wait_shortly, args=(event,))
+        process.start()
+        process.join(30)
+        assert process.exitcode == 0
+        setter = threading.Thread(target=event.set, daemon=True)
+        setter.start()
+        setter.join(10)
+        assert not setter.is_alive()
+
+
+def _wait_shortly(event):
+    StopEvent(event, timeout=0.05).wait()
+
+
+@pytest.mark.parametrize("copier", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_cannot_be_pickled(copier):
+    """Pickling and copying are refused with the name of what to use instead."""
+    with pytest.raises(TypeError, match=r"multiprocessing\.Event"):
+        copier(StopEvent())
+
+
+def test_interrupted_pickles_whole():
+    """The exceptions keep their fields through a pickle, as process pools send them."""
+    error = pickle.loads(pickle.dumps(DeadlineExceeded("why", transferred=3, partial=b"abc")))
+    assert (type(error), error.reason, error.transferred, error.partial) == (DeadlineExceeded, "why", 3, b"abc")
+
+
+def test_interrupted_is_no_oserror():
+    """Interrupted is an Exception that no code takes for a network error, and no BaseException only."""
+    assert issubclass(Interrupted, Exception)
+    assert not issubclass(Interrupted, OSError)
+    assert issubclass(DeadlineExceeded, Interrupted)
+
+
+def test_repr_says_the_state():
+    """The repr of an event says whether it is set, and why."""
+    stop = StopEvent()
+    assert "unset" in repr(stop)
+    stop.set("Ctrl-C")
+    assert "set: Ctrl-C" in repr(stop)
+
+
+class TestStopAfter:
+    """A stop at the n-th check."""
+
+    def test_counts_checks(self):
+        """It is unset for n - 1 checks and set from the n-th on, through children too."""
+        stop = StopAfter(3)
+        child = StopEvent(stop)
+        assert stop.checks == 1  # the child has asked whether it is born set
+        assert not child.is_set()
+        assert child.is_set()
+        assert child.reason == "check 3"
+
+    @pytest.mark.parametrize(("n", "error"), [(0, ValueError), (-1, ValueError), ("3", TypeError), (True, TypeError)])
+    def test_impossible_numbers(self, n, error):
+        """A number that is no place in a sequence is refused."""
+        with pytest.raises(error, match="n must be"):
+            StopAfter(n)
+
+
+class TestWaitUntilBlocked:
+    """wait_until_blocked returns once the threads are there, and says where they are if not."""
+
+    def test_times_out_with_the_stacks(self, background):
+        """When nobody comes, the error lists the threads that are alive and where they stand."""
+        leave = threading.Event()
+        background(leave.wait, 20)
+        with pytest.raises(TimeoutError, match="(?s)0 of 1 threads are blocked.*Thread .*in wait"):
+            wait_until_blocked(StopEvent(), timeout=0.01)
+        leave.set()
+
+    def test_refuses_none(self):
+        """Nobody can wait on None."""
+        with pytest.raises(TypeError, match="nobody can be blocked on None"):
+            wait_until_blocked(None)

@@ -1,0 +1,191 @@
+"""The one place that blocks: descriptors, and helpers that a stop leaves behind."""
+
+from __future__ import annotations
+
+import os
+import resource
+import threading
+
+import pytest
+
+from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, abandoned_helpers, use_stop
+from iointerrupt._wait import READ, WRITE, Helpers, wait_ready
+from iointerrupt.testing import StopAfter, wait_until_blocked
+
+
+@pytest.fixture
+def pipe():
+    """A pipe's two descriptors."""
+    reader, writer = os.pipe()
+    yield reader, writer
+    os.close(reader)
+    os.close(writer)
+
+
+class TestWaitReady:
+    """wait_ready: the descriptor, the stop, the deadline; the stop wins."""
+
+    def test_ready(self, pipe):
+        """A descriptor that is ready ends the wait, for reading and for writing."""
+        wait_ready(pipe[1], WRITE, StopEvent())
+        os.write(pipe[1], b"x")
+        wait_ready(pipe[0], READ, None)
+
+    def test_hang_up_is_ready(self):
+        """The end of a pipe is something to read."""
+        reader, writer = os.pipe()
+        os.close(writer)
+        wait_ready(reader, READ, StopEvent())
+        os.close(reader)
+
+    def test_stop_before(self, pipe):
+        """A stop that is set wins over a descriptor that is ready."""
+        os.write(pipe[1], b"x")
+        stop = StopEvent()
+        stop.set("before")
+        with pytest.raises(Interrupted, match="before"):
+            wait_ready(pipe[0], READ, stop)
+
+    def test_stop_with_readiness(self, pipe, background):
+        """A stop that comes together with readiness wins."""
+        stop = StopEvent()
+        waiting = background(wait_ready, pipe[0], READ, stop)
+        wait_until_blocked(stop)
+        stop._latch.fired = True  # set, without waking: the descriptor is what wakes it
+        os.write(pipe[1], b"x")
+        assert isinstance(waiting.error(), Interrupted)
+
+    def test_own_or_current(self, pipe, background):
+        """Either of the own stop and the current one ends the wait."""
+        for own_is_set in (True, False):
+            own, current = StopEvent(), StopEvent()
+
+            def wait(own=own, current=current):
+                with use_stop(current):
+                    wait_ready(pipe[0], READ, own)
+
+            waiting = background(wait)
+            wait_until_blocked(own)
+            wait_until_blocked(current)
+            (own if own_is_set else current).set()
+            assert isinstance(waiting.error(), Interrupted)
+
+    def test_timeout_and_deadline(self, pipe):
+        """A wait's own limit raises TimeoutError, a stop's DeadlineExceeded, and the stop wins when both have passed."""
+        with pytest.raises(TimeoutError, match="timed out"):
+            wait_ready(pipe[0], READ, StopEvent(timeout=60), deadline=0)
+        with pytest.raises(DeadlineExceeded):
+            wait_ready(pipe[0], READ, StopEvent(timeout=0.01))
+        with pytest.raises(DeadlineExceeded):
+            wait_ready(pipe[0], READ, StopEvent(timeout=0), deadline=0)
+
+    def test_clear_right_after_set_is_not_missed(self, pipe, background):
+        """A blocked wait ends although the event was cleared before the thread could look."""
+        stop = StopEvent()
+        for _ in range(50):
+            waiting = background(wait_ready, pipe[0], READ, stop)
+            wait_until_blocked(stop)
+            stop.set()
+            stop.clear()
+            assert isinstance(waiting.error(), Interrupted)
+
+    def test_closed_descriptor(self):
+        """A number that is not open is an OSError, not a hang."""
+        reader, writer = os.pipe()
+        os.close(reader)
+        os.close(writer)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            wait_ready(reader, READ, None)
+
+    def test_beyond_what_select_can(self, background):
+        """Descriptors from 1024 on work, where select fails."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+        reader, writer = os.pipe()
+        high = os.dup2(reader, 2000)
+        try:
+            stop = StopEvent()
+            waiting = background(wait_ready, high, READ, stop)
+            wait_until_blocked(stop)
+            stop.set()
+            assert isinstance(waiting.error(), Interrupted)
+        finally:
+            for number in (reader, writer, high):
+                os.close(number)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    def test_every_check(self, pipe):
+        """Wherever the stop comes in a wait that would otherwise end, the wait raises, and else it returns."""
+        os.write(pipe[1], b"x")
+        counting = StopAfter(1000)
+        wait_ready(pipe[0], READ, counting)
+        assert counting.checks >= 2
+        for n in range(1, counting.checks + 1):
+            with pytest.raises(Interrupted, match=f"check {n}"):
+                wait_ready(pipe[0], READ, StopAfter(n))
+
+
+class TestHelpers:
+    """A function in a thread that a stop leaves behind."""
+
+    def test_result_and_error(self):
+        """What the function returns or raises arrives in the caller."""
+        helpers = Helpers("test-helper", 2)
+        assert helpers.run(lambda: 5, None) == 5
+        with pytest.raises(LookupError, match="nothing here"):
+            helpers.run(lambda: _raise(LookupError("nothing here")), StopEvent())
+
+    def test_abandoned_and_discarded(self, background):
+        """A stop leaves the helper behind, which is counted until it ends and whose result goes to discard."""
+        helpers, leave, stop, discarded = Helpers("test-helper", 1), threading.Event(), StopEvent(), []
+        gone = threading.Event()
+
+        def discard(value):
+            discarded.append(value)
+            gone.set()
+
+        running = background(lambda: helpers.run(lambda: leave.wait(10) and "late", stop, discard=discard))
+        wait_until_blocked(stop)
+        stop.set()
+        assert isinstance(running.error(), Interrupted)
+        assert abandoned_helpers() == 1
+        leave.set()
+        assert gone.wait(10)
+        assert discarded == ["late"]
+        assert abandoned_helpers() == 0
+
+    def test_timeout(self):
+        """A deadline leaves the helper behind too."""
+        helpers, leave = Helpers("test-helper", 1), threading.Event()
+        with pytest.raises(TimeoutError):
+            helpers.run(leave.wait, None, deadline=0)
+        leave.set()
+
+    def test_bounded_in_number(self, background):
+        """A call beyond the limit waits for a place, can be stopped meanwhile, and gets it once one is free."""
+        helpers, leave, stop = Helpers("test-helper", 1), threading.Event(), StopEvent()
+        first = background(helpers.run, leave.wait, stop)
+        wait_until_blocked(stop)
+        impatient, patient = StopEvent(), StopEvent()
+        second = background(helpers.run, lambda: "second", impatient)
+        wait_until_blocked(impatient)
+        third = background(helpers.run, lambda: "third", patient)
+        wait_until_blocked(patient)
+        impatient.set()
+        assert isinstance(second.error(), Interrupted)
+        leave.set()
+        assert first.result() is True
+        assert third.result() == "third"
+
+    def test_places_are_not_lost(self, background):
+        """After many calls that were stopped at random places every place is free again."""
+        helpers = Helpers("test-helper", 2)
+        for n in range(1, 12):
+            running = [background(helpers.run, lambda: None, StopAfter(n)) for _ in range(6)]
+            for one in running:
+                one._join()
+        assert [helpers.run(lambda: 1, None) for _ in range(5)] == [1] * 5
+
+
+def _raise(error):
+    raise error

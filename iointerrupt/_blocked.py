@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Self
+from functools import partial
+from threading import get_ident
 
 from iointerrupt._latch import Cause, Latch
 from iointerrupt._wake import Wake
 
+TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name
 if TYPE_CHECKING:
+    from typing import Self
+
     from iointerrupt._stop import StopEvent
 
 #: Called, in the thread and without arguments, whenever a thread begins to wait on a stop: `testing.wait_until_blocked`.
@@ -37,26 +40,27 @@ class Blocked:
         self._undo: list[Callable[[], object]] = []
 
     def __enter__(self) -> Self:
+        thread = get_ident()
         try:
             for stop in self._stops:
                 if stop.is_set():
                     stop.interrupt()
                 # From here on this latch is what counts: it stays fired, even if the event is cleared at once.
                 self._latches.append(stop._latch)
-                self._undo += [asked._watch(None) for asked in stop._asked]
-                stop._blocked[self] = threading.get_ident()
+                for asked in stop._asked:
+                    self._undo.append(asked._watch(None))
+                stop._blocked[self] = thread
         except BaseException:
             self.__exit__()
             raise
-        for observe in list(observers.values()):
-            observe()
+        if observers:
+            for observe in list(observers.values()):
+                observe()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         for stop in self._stops:
             stop._blocked.pop(self, None)
-        for latch in self._latches:
-            latch.remove_waker(self)
         for undo in self._undo:
             undo()
 
@@ -68,20 +72,23 @@ class Blocked:
         """Have `waker` called when one of the stops fires, or now; see `Latch.add_waker`."""
         for latch in self._latches:
             latch.add_waker(self, waker)
+            self._undo.append(partial(latch.remove_waker, self))
 
     def remaining(self, deadline: float | None) -> float | None:
         """Seconds until the earliest of `deadline` (`time.monotonic`) and the stops' own deadlines; None if there is none."""
-        limits = [stop._limit[0] for stop in self._stops if stop._limit is not None]
-        if deadline is not None:
-            limits.append(deadline)
-        return max(0.0, min(limits) - time.monotonic()) if limits else None
+        for stop in self._stops:
+            if stop._limit is not None and (deadline is None or stop._limit[0] < deadline):
+                deadline = stop._limit[0]
+        return None if deadline is None else max(0.0, deadline - time.monotonic())
 
     def raise_if_fired(self) -> None:
         """Raise `Interrupted` if one of the stops has fired, or is set by now."""
-        for stop, latch in zip(self._stops, self._latches, strict=True):
+        for latch in self._latches:
             if latch.fired:
                 raise (latch.cause or Cause()).interruption()
-            stop.raise_if_set()
+        for stop in self._stops:
+            if stop._must_ask and stop.is_set():
+                stop.interrupt()
 
 
 def blocked_threads(stop: StopEvent) -> set[int]:

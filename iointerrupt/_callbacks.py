@@ -12,7 +12,10 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Self
+
+TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class Registration:

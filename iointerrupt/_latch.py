@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
 
 from iointerrupt._errors import Interrupted
 from iointerrupt._wake import Wake
 
 
-class Cause(NamedTuple):
+class Cause:
     """Why a stop was set, and what it raises."""
 
-    reason: object = None
-    error: type[Interrupted] = Interrupted
+    __slots__ = ("error", "reason")
+
+    def __init__(self, reason: object = None, error: type[Interrupted] = Interrupted) -> None:
+        self.reason = reason
+        self.error = error
 
     def interruption(self) -> Interrupted:
         """A new exception that says it; a reason that is itself an exception becomes its cause."""

@@ -26,7 +26,6 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from typing import Any, NoReturn, Protocol, Union
 
 from iointerrupt._blocked import Blocked
 from iointerrupt._callbacks import Registration
@@ -35,18 +34,11 @@ from iointerrupt._latch import Cause, Latch, Parker
 from iointerrupt._wake import Wake
 from iointerrupt._watch import CallablePoller, Clock, EventHook, EventWatcher
 
+TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
-class EventLike(Protocol):
-    """What a foreign stop has to have; `threading.Event`, `multiprocessing.Event` and many others do."""
-
-    def is_set(self) -> bool:
-        """Whether to stop."""
-
-    def wait(self, timeout: float | None = None, /) -> object:
-        """Block until it is set, for at most `timeout` seconds; return whether it is."""
-
-
-StopLike = Union["StopEvent", EventLike, Callable[[], bool], None]
+    from iointerrupt._types import EventLike, StopLike
 
 
 def check_timeout(seconds: float, name: str = "timeout") -> float:
@@ -141,8 +133,9 @@ class StopEvent(threading.Event):
         """
         if self._parents or self._limit is not None:
             raise RuntimeError("cannot clear a StopEvent that has parents or a timeout: make a new one")
-        self._latch = Latch()
-        self._level_public()
+        if self._latch.fired:  # else threads may be waiting for it to fire
+            self._latch = Latch()
+            self._level_public()
 
     @property
     def reason(self) -> object | None:
@@ -292,6 +285,7 @@ class _Followed(StopEvent):
         self._source = source
         self._says = says
         self._asked = (self,)
+        self._must_ask = True
 
     def is_set(self) -> bool:
         says = bool(self._says())
@@ -424,6 +418,8 @@ def use_stop(stop: StopLike) -> Iterator[StopEvent | None]:
         TypeError: `stop` is not a stop.
     """
     followed = as_stop(stop)
+    if followed is not None and not ever_current.fired:
+        ever_current.fire(Cause())
     token = _current.set(followed)
     try:
         yield followed
@@ -448,6 +444,8 @@ def _weakly(method: Callable[[], object]) -> Callable[[], object]:
 
 
 _current: ContextVar[StopEvent | None] = ContextVar("iointerrupt.current_stop", default=None)
+#: Fires with the first `use_stop` of the process; until then nobody has a current stop, and nobody need look for one.
+ever_current = Latch()
 _numbers = itertools.count()
 _clock = Clock()
 _poller = CallablePoller(lambda: StopEvent.poll_interval)

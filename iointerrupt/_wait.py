@@ -22,13 +22,16 @@ import select
 import threading
 import time
 from collections.abc import Callable
-from typing import Generic, NoReturn, TypeVar
 
 from iointerrupt._blocked import Blocked
 from iointerrupt._latch import Parker
 from iointerrupt._stop import StopEvent, _current
 
-T = TypeVar("T")
+TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name
+if TYPE_CHECKING:
+    from typing import Any, NoReturn, TypeVar
+
+    T = TypeVar("T")
 
 READ = 1
 WRITE = 4
@@ -154,7 +157,8 @@ class Helpers:
             except BaseException:
                 job.abandon()
                 raise
-            return job.result()
+            result: T = job.result()
+            return result
 
     def abandoned(self) -> int:
         """How many helpers of this kind are running that nobody waits for any more."""
@@ -193,15 +197,15 @@ class Helpers:
             parker.unpark()
 
 
-class _Job(Generic[T]):
+class _Job:
     """One call in a helper. The lock of its `Helpers` guards who gets the outcome; nothing is called under it."""
 
-    def __init__(self, helpers: Helpers, function: Callable[[], T], discard: Callable[[T], object] | None) -> None:
+    def __init__(self, helpers: Helpers, function: Callable[[], Any], discard: Callable[[Any], object] | None) -> None:
         self._helpers = helpers
         self._function = function
         self._discard = discard
         self._abandoned = False
-        self._outcome: Callable[[], T] | None = None
+        self._outcome: Callable[[], Any] | None = None
         self.parker = Parker()
 
     @property
@@ -216,7 +220,7 @@ class _Job(Generic[T]):
             self._helpers._leave_place()
             raise
 
-    def result(self) -> T:
+    def result(self) -> Any:
         """What the function returned or raised; only once `done`."""
         outcome = self._outcome
         if outcome is None:
@@ -232,7 +236,7 @@ class _Job(Generic[T]):
         self._throw_away()
 
     def _run(self) -> None:
-        outcome: Callable[[], T]
+        outcome: Callable[[], Any]
         try:
             value = self._function()
         except BaseException as error:  # noqa: BLE001 - it is raised again in the caller's thread

@@ -25,7 +25,10 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+
+TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name
+if TYPE_CHECKING:
+    from typing import Any
 
 # A watcher leaves its event's wait this often to see whether anybody still needs it. A set ends the wait at once.
 GRACE = 1.0

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import multiprocessing.resource_tracker
-import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from iointerrupt import abandoned_helpers
+from iointerrupt.testing._leaks import leaves_nothing
 
 
 class Background:
@@ -20,7 +17,6 @@ class Background:
 
     def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         self._outcome: list[tuple[Any, BaseException | None]] = []
-        self.ended_at = 0.0
         self.thread = threading.Thread(target=self._run, args=(function, args, kwargs), daemon=True)
         self.thread.start()
 
@@ -63,20 +59,6 @@ def background() -> Iterator[Callable[..., Background]]:
         started.pop()._join()
 
 
-# Threads that end by themselves after a grace: the library's watchers.
-GRACEFUL = ("iointerrupt-watch", "iointerrupt-poll", "iointerrupt-clock")
-
-
-def _open_files() -> dict[str, str]:
-    files = {}
-    for number in os.listdir("/proc/self/fd"):
-        try:
-            files[number] = os.readlink(f"/proc/self/fd/{number}")
-        except FileNotFoundError:  # the listing's own
-            continue
-    return files
-
-
 @pytest.fixture(scope="session", autouse=True)
 def resource_tracker() -> None:
     """Start multiprocessing's tracker, which lives as long as the process, before the first test is measured."""
@@ -86,19 +68,5 @@ def resource_tracker() -> None:
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind() -> Iterator[None]:
     """Every test ends with the descriptors and threads that it began with, and no helper left behind."""
-    before, threads_before = _open_files(), set(threading.enumerate())
-    yield
-    give_up = time.monotonic() + 5
-    while True:
-        # Collected here, so that what is not closed by its owner is reported as this test's ResourceWarning.
-        gc.collect()
-        files = {number: name for number, name in _open_files().items() if before.get(number) != name}
-        threads = [t for t in set(threading.enumerate()) - threads_before if not t.name.startswith(GRACEFUL)]
-        if not (files or threads or abandoned_helpers()):
-            return
-        if time.monotonic() > give_up:
-            break
-        for thread in threads:
-            thread.join(0.1)
-        threading.Event().wait(0.01)
-    pytest.fail(f"left behind: descriptors {files}, threads {threads}, {abandoned_helpers()} helpers")
+    with leaves_nothing("the test"):
+        yield

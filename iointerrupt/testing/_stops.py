@@ -9,7 +9,8 @@ import traceback
 from collections.abc import Callable
 
 from iointerrupt._blocked import blocked_threads, observers
-from iointerrupt._stop import StopEvent, StopLike, as_stop, check_timeout
+from iointerrupt._stop import StopEvent, as_stop, check_timeout
+from iointerrupt._types import StopLike
 
 
 class StopAfter(StopEvent):
@@ -36,6 +37,7 @@ class StopAfter(StopEvent):
         self.checks = 0
         # Its descendants ask it at each of their checks, which then count as checks of this event.
         self._asked = (self,)
+        self._must_ask = True
 
     def is_set(self) -> bool:
         with self._lock:

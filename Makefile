@@ -1,0 +1,74 @@
+# The commands of the project. `make demo` and `make test` need nothing but Python 3.11 or newer and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Further interpreters that the tests run under, where they are found: on the PATH, or among pyenv's.
+OTHER_PYTHONS := $(foreach version,3.12 3.13,$(firstword $(foreach candidate,\
+	python$(version) $(lastword $(sort $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/$(version).*/bin/python))),\
+	$(shell $(candidate) -c 'import sys; print(sys.executable)' 2>/dev/null))))
+PIP := -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test test-others test-floors conformance check lint types wheel bench clean
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/iointerrupt demo
+
+test: $(VENV)/test.stamp
+	$(BIN)/python -m pytest
+
+# One environment and one run for each interpreter that was found.
+test-others:
+	@$(if $(strip $(OTHER_PYTHONS)),,echo "no Python 3.12 or 3.13 was found")
+	set -e; for python in $(OTHER_PYTHONS); do \
+		env=$(VENV)-$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		test -e $$env || $$python -m venv $$env; \
+		$$env/bin/python $(PIP) --editable '.[test]'; \
+		$$env/bin/python -m pytest; \
+	done
+
+# The oldest dependencies that pyproject.toml admits.
+test-floors:
+	test -e $(VENV)-floors || $(PYTHON) -m venv $(VENV)-floors
+	$(VENV)-floors/bin/python $(PIP) --editable '.[test]' --constraint tests/floors.txt
+	$(VENV)-floors/bin/python -m pytest
+
+# CPython's own test_socket and test_ssl, with our classes in place of the standard ones.
+conformance: $(VENV)/test.stamp
+	$(BIN)/python tests/conformance/run.py
+
+check: lint types wheel
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/dev.stamp
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --quiet tests/test_layers.py
+
+# Built, installed into an environment of its own, and imported from outside the tree.
+wheel: $(VENV)/dev.stamp
+	rm -rf build/wheel
+	$(BIN)/python -m build --quiet --wheel --outdir build/wheel
+	$(PYTHON) -m venv --clear build/wheel/env
+	build/wheel/env/bin/python $(PIP) build/wheel/iointerrupt-*.whl
+	cd / && $(CURDIR)/build/wheel/env/bin/python -I $(CURDIR)/tests/wheel_check.py
+
+bench: $(VENV)/test.stamp
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) $(VENV)-* build
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "iointerrupt needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + "; name another with: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo.stamp: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python $(PIP) --editable '.[cli]'
+	touch $@
+
+$(VENV)/%.stamp: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python $(PIP) --editable '.[$*]'
+	touch $@

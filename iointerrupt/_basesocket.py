@@ -1,0 +1,223 @@
+"""`BaseSocket`: what makes a `socket.socket` one whose waiting can be ended. `Socket` builds the operations on it.
+
+Theory of operation. The C code below `socket.socket` waits by itself in two cases: the descriptor is in blocking mode, or
+the object has a timeout. Here neither is so. The C object never has a timeout, a descriptor that this class made is
+non-blocking in the kernel, and transfers pass MSG_DONTWAIT, so that each C call is one attempt. The timeout is kept here,
+and the waiting is done in `_wait`.
+
+A descriptor that came from elsewhere (`fileno=`, `wrap`) may be shared with other objects and other processes, for which
+O_NONBLOCK would be changed as well. It is left as it is; MSG_DONTWAIT does for transfers, `connect` sets the flag for the
+moment of one system call, and `accept` and `sendfile` say what they do.
+
+Ownership: the kernel serialises what several threads do with one descriptor, and a transfer changes no state here. The
+one thing to settle is a close while other threads wait: its number must not be free for reuse while one of them may poll
+it. A thread enters `_waiters` and then looks at `_closing`; `close()` sets `_closing` and then looks at `_waiters`, so one
+of them sees the other. With waiters left, `close()` wakes them, and whoever leaves last takes the descriptor out of
+`_unclosed` and closes it. (All are single operations on a dict, a list or an attribute; there is no lock.) A forked child
+inherits the waiters' entries but not the waiters: entries carry the process that they are of.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import operator
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
+
+from iointerrupt._stop import StopEvent, as_stop
+from iointerrupt._types import StopLike
+from iointerrupt._wait import wait_ready
+
+T = TypeVar("T")
+
+#: The standard class, also where a program has put ours in its place.
+StandardSocket = socket.socket
+
+_gettimeout, _settimeout, _detach = StandardSocket.gettimeout, StandardSocket.settimeout, StandardSocket.detach
+
+
+def parse_timeout(value: float | None) -> float | None:
+    """A socket's timeout in seconds, refused as `socket.socket.settimeout` refuses it."""
+    if value is None:
+        return None
+    number: object = value  # what a caller passes need not be what the signature says
+    seconds = number if isinstance(number, float) else float(operator.index(number))  # type: ignore[arg-type]  # as above
+    if math.isnan(seconds):
+        raise ValueError("Invalid value NaN (not a number)")
+    if seconds < 0:
+        raise ValueError("Timeout value out of range")
+    if seconds > threading.TIMEOUT_MAX:
+        raise OverflowError("timeout doesn't fit into C timeval")
+    return seconds
+
+
+class BaseSocket(socket.socket):
+    """A socket with a stop, a timeout that the kernel does not know of, and a `close` that ends what waits."""
+
+    __slots__ = ("_closing", "_made", "_own_timeout", "_stop", "_unclosed", "_waiters")
+
+    def __init__(
+        self,
+        family: int = -1,
+        type: int = -1,  # noqa: A002 - the standard library's name for it
+        proto: int = -1,
+        fileno: int | None = None,
+        *,
+        stop: StopLike = None,
+    ) -> None:
+        self._stop = as_stop(stop)  # first, so that a wrong one leaves no descriptor behind
+        self._waiters: dict[object, object] = {}
+        self._unclosed: list[int] = []
+        self._closing = False
+        super().__init__(family, type, proto, fileno)
+        # From setdefaulttimeout or SOCK_NONBLOCK. A default timeout has then made a foreign descriptor non-blocking too.
+        self._own_timeout = _gettimeout(self)
+        self._made = False
+        if fileno is None:
+            self._make_nonblocking()
+        elif self._own_timeout is not None:
+            _settimeout(self, 0.0)
+
+    def _make_nonblocking(self) -> None:
+        """Treat the descriptor as one that only this class uses."""
+        _settimeout(self, 0.0)
+        self._made = True
+
+    @property
+    def stop(self) -> StopEvent | None:
+        """The socket's own stop. What is set here holds from the next operation on."""
+        return self._stop
+
+    @stop.setter
+    def stop(self, stop: StopLike) -> None:
+        self._stop = as_stop(stop)
+
+    # Timeouts
+
+    @property
+    def timeout(self) -> float | None:
+        """The timeout in seconds; None for none."""
+        return self._own_timeout
+
+    def gettimeout(self) -> float | None:
+        """The timeout in seconds; None for none."""
+        return self._own_timeout
+
+    def settimeout(self, value: float | None, /) -> None:
+        """Set the timeout of later operations: seconds, 0 to never wait, None for no limit.
+
+        Raises:
+            ValueError, OverflowError, TypeError: it is negative or not a number, too large, of a wrong type.
+            OSError: EBADF, the socket is closed.
+        """
+        seconds = parse_timeout(value)
+        os.get_blocking(self._descriptor())  # raises if somebody has closed the bare descriptor
+        self._own_timeout = seconds
+
+    def setblocking(self, flag: bool, /) -> None:  # noqa: FBT001 - the signature is the standard library's
+        """Set the timeout to None (True) or 0 (False)."""
+        os.get_blocking(self._descriptor())  # as above
+        self._own_timeout = None if flag else 0.0
+
+    def getblocking(self) -> bool:
+        """Whether operations may wait."""
+        return self._own_timeout != 0.0
+
+    # Waiting
+
+    def _descriptor(self) -> int:
+        fd = self.fileno()
+        if fd < 0:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return fd
+
+    def _deadline(self) -> float | None:
+        """When an operation that begins to wait now has to give up."""
+        return None if self._own_timeout is None else time.monotonic() + self._own_timeout
+
+    def _wait(self, events: int, own: StopEvent | None, deadline: float | None) -> None:
+        token = object()
+        self._waiters[token] = _process
+        try:
+            if not self._closing:
+                wait_ready(self._descriptor(), events, own, deadline)
+        finally:
+            del self._waiters[token]
+            if self._closing:
+                self._close_when_unused()
+        self._descriptor()  # raises if it is closed by now
+
+    def _when_ready(self, events: int, attempt: Callable[..., T], *args: Any) -> T:
+        """What `attempt(self, *args)` returns once it does not block any more; it has been tried."""
+        deadline = self._deadline()
+        while True:
+            self._wait(events, self._stop, deadline)
+            try:
+                return attempt(self, *args)
+            except BlockingIOError:
+                pass  # another thread was faster, or the readiness was false
+
+    # The end
+
+    def dup(self) -> Self:
+        """Another socket object for the same connection, with the same stop and timeout."""
+        other = super().dup()
+        other._stop = self._stop
+        if self._made:
+            other._make_nonblocking()  # it is already: the kernel keeps the mode with the open socket, not the number
+        return other
+
+    def detach(self) -> int:
+        """Give up the descriptor and return it, in the mode that the timeout says: blocking only with None."""
+        made, blocking = self._made, self._own_timeout is None
+        fd = super().detach()
+        if made and blocking and fd >= 0:
+            os.set_blocking(fd, True)
+        return fd
+
+    def _real_close(self) -> None:
+        self._closing = True
+        if not self._has_waiters():
+            super()._real_close()  # type: ignore[misc]  # what socket.socket.close ends in
+            return
+        # Out of the object before the others wake: so they find it closed, not the connection at its end.
+        kind, fd = (self.family, self.type, self.proto), _detach(self)
+        if fd < 0:
+            return
+        if self._made:
+            closer = StandardSocket(*kind, fileno=fd)
+            try:
+                closer.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # not connected; they are woken all the same
+            closer.detach()
+        self._unclosed.append(fd)
+        self._close_when_unused()
+
+    def _has_waiters(self) -> bool:
+        return _process in list(self._waiters.values())
+
+    def _close_when_unused(self) -> None:
+        if not self._has_waiters():
+            try:
+                fd = self._unclosed.pop()
+            except IndexError:  # somebody else has come here at the same moment
+                return
+            os.close(fd)
+
+
+_process = object()
+
+
+def _after_fork_in_child() -> None:
+    global _process  # noqa: PLW0603 - what tells this process's entries from inherited ones
+    _process = object()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,370 @@
+"""`iter_chunks`: the body of any `requests.Response`, as it comes in, until a stop.
+
+Three kinds of response come here, and differ in how a blocked read is ended:
+
+- from our `Session` or `Adapter`: the socket below is a `sockets.Socket` and sees its own stop and the current one; a
+  stop given here is added to the current one for each read;
+- from somebody else's session: the socket below is a plain one. When a stop fires, a callback shuts its receiving side
+  down (`_Shutter`), which ends the read. What that looks like depends on the body: an error for one with a length, but
+  the regular end of one that lasts until the connection closes. So what a read returns after that is not believed
+  before the stop has been asked;
+- mocked, cached, or read already: nothing to wait for, so it stops between two chunks.
+
+Ownership: a response is read by one thread. The callback runs in the thread that sets the stop and touches nothing but
+the socket, until the connection goes back to its pool, where it may be another response's next. `_Shutter` is therefore
+called off first, and `Registration.cancel` returns when it is certain not to run any more.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import http.client
+import io
+import socket
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import requests
+from urllib3.exceptions import DecodeError, ProtocolError, ReadTimeoutError, SSLError
+
+from iointerrupt import sockets
+from iointerrupt._blocked import Blocked
+from iointerrupt._callbacks import Registration
+from iointerrupt._direct import LEAST_DIRECT_READ, DirectReader, read1
+from iointerrupt._errors import Interrupted
+from iointerrupt._idle import Shared
+from iointerrupt._pool import innermost
+from iointerrupt._stop import StopEvent, as_stop, check_timeout, current_stop, use_stop
+from iointerrupt._types import StopLike
+from iointerrupt._wait import check, stops
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+# More at a time is slower: the kernel has to find fresh memory for it, and the processor's cache does not hold it.
+_LARGEST_READ = 1 << 18
+
+
+class ReadTimeout(requests.exceptions.ReadTimeout, requests.exceptions.ConnectionError):
+    """A body came to a halt for longer than the timeout.
+
+    requests raises `ConnectionError` for that in `iter_content`, and `ReadTimeout` where headers fail to come; code that
+    expects either of them is served.
+    """
+
+
+class Chunks(Iterator[bytes]):
+    """What `iter_chunks` returns. It never takes a failure for the end: asked again, it raises the same again."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._failure: Exception | None = None
+
+    def __next__(self) -> bytes:
+        if self._failure is not None:
+            raise _again(self._failure)
+        try:
+            return next(self._chunks)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self._failure = _again(error)
+            raise
+
+
+def _again(error: Exception) -> Exception:
+    # What an Interrupted says of one operation, a caller may replace by what it means for its own.
+    return copy.copy(error) if isinstance(error, Interrupted) else error
+
+
+def iter_chunks(
+    response: requests.Response,
+    *,
+    stop: StopLike = None,
+    chunk_size: int = 1 << 20,
+    timeout: float | None = None,
+    decode: bool = True,
+) -> Chunks:
+    """Iterate over the body of a response, as `response.iter_content` does, until a stop.
+
+    Args:
+        response: any `requests.Response`: of a `Session` here, of any other (made with `stream=True`), mocked, or read
+            already.
+        stop: what ends the reading, besides the current stop and, where the response comes from a `Session` or an
+            `Adapter`, theirs.
+        chunk_size: bytes; how long a chunk may be. A chunk is what has arrived: nothing is held back until a chunk is
+            full, and none is empty.
+        timeout: seconds to wait for the next bytes; None for the timeout of the request. A body without a socket, such
+            as a mocked one, has nothing to wait for.
+        decode: whether to undo the `Content-Encoding`, gzip for example, as `iter_content` does. What a transfer coding
+            (`chunked`) adds is undone in any case.
+
+    Raises:
+        Interrupted: a stop was set. The response is closed, and its connection is not used again. `.transferred` is how
+            many bytes came out of this iterator.
+        requests.exceptions.ChunkedEncodingError: the body ended before its time, or its framing is wrong.
+        ReadTimeout: the timeout passed; it is the `ReadTimeout` and the `ConnectionError` of requests at once.
+        requests.exceptions.StreamConsumedError: at the call; the body has been read, and not kept.
+        requests.exceptions.RequestException: what else `iter_content` raises.
+        TypeError, ValueError: at the call; an argument cannot be what it is.
+
+    The response of somebody else's session is stopped by shutting its socket down, on a mocked one the stop is looked
+    at between two chunks. After the last chunk the connection is back in its pool.
+    """
+    if not isinstance(response, requests.Response):
+        raise TypeError(f"response must be a requests.Response, not {type(response).__name__}")
+    check_chunk_size(chunk_size)
+    if timeout is not None:
+        check_timeout(timeout)
+    return Chunks(_chunks(response, Shared(as_stop(stop)), chunk_size, timeout, decode=decode))
+
+
+def check_chunk_size(chunk_size: int) -> None:
+    """Raise if it cannot be a size of chunks."""
+    if isinstance(chunk_size, bool) or not isinstance(chunk_size, int):
+        raise TypeError(f"chunk_size must be an int, not {type(chunk_size).__name__}")
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be 1 or more, not {chunk_size}")
+
+
+def _chunks(
+    response: requests.Response, shared: Shared, chunk_size: int, timeout: float | None, *, decode: bool
+) -> Iterator[bytes]:
+    # A plain function around the generator, so that what cannot work fails at the call.
+    content = response._content  # requests keeps to itself whether it was read, and what
+    if isinstance(content, bytes):
+        if not decode and response.headers.get("Content-Encoding"):
+            raise requests.exceptions.StreamConsumedError(
+                "the body has been decoded, and its encoded form was not kept"
+            )
+        return _slices(content, shared, chunk_size)
+    if response._content_consumed:  # type: ignore[attr-defined]  # as above
+        raise requests.exceptions.StreamConsumedError
+    if getattr(response.raw, "chunk_left", None) and response.raw.closed:
+        # urllib3 closes it, and would then say that this is the end.
+        raise requests.exceptions.StreamConsumedError("the body was given up in the middle of a chunk")
+    return _stream(response, shared, chunk_size, timeout, decode=decode)
+
+
+def _slices(content: bytes, shared: Shared, chunk_size: int) -> Iterator[bytes]:
+    for start in range(0, len(content), chunk_size):
+        try:
+            check(shared.stop)
+        except Interrupted as interrupted:
+            interrupted.transferred = start
+            raise
+        yield content[start : start + chunk_size]
+
+
+def _stream(
+    response: requests.Response, shared: Shared, chunk_size: int, timeout: float | None, *, decode: bool
+) -> Iterator[bytes]:
+    sock = _socket_of(response.raw)
+    if sock is not None and timeout is not None:
+        sock.settimeout(timeout)
+    end = _ways_to_end(response.raw, sock)
+    moved = 0
+    try:
+        read = _reader(response.raw, sock, chunk_size, decode=decode)
+        while True:
+            check(shared.stop)
+            chunk = end.read(read, shared.stop)
+            if not chunk:
+                break
+            moved += len(chunk)
+            yield chunk
+    except Exception as error:
+        end.call_off()
+        _close(response)
+        if isinstance(error, Interrupted):
+            error.transferred = moved
+        failure = _as_requests_says_it(error, response)
+        if failure is error:
+            raise
+        raise failure from error
+    finally:
+        end.call_off()
+    response._content_consumed = True  # type: ignore[attr-defined]  # what iter_content leaves behind as well
+
+
+def _reader(raw: Any, sock: Any, chunk_size: int, *, decode: bool) -> Callable[[], bytes]:
+    """A function that returns the next bytes of the body, and none at its end."""
+    from_network = isinstance(getattr(raw, "_original_response", None), http.client.HTTPResponse)
+    # A chunk (of the transfer coding) that `stream` has begun is one that it has to end: it counts by itself.
+    if from_network and not raw.chunk_left:
+        # Without an encoding to undo, "decoding" would copy each chunk through a buffer.
+        decode = decode and bool(raw.headers.get("Content-Encoding"))
+        size = min(chunk_size, _LARGEST_READ)
+        if not decode and type(sock) is sockets.Socket and raw.length_remaining and size >= LEAST_DIRECT_READ:
+            return DirectReader(raw, sock, size)
+        return functools.partial(read1, raw, size, decode_content=decode)
+    if hasattr(raw, "stream"):
+        # Some stand-ins for urllib3's response yield empty chunks, which are not the end.
+        chunks = filter(None, raw.stream(chunk_size, decode_content=decode))
+        return functools.partial(next, chunks, b"")
+    return functools.partial(raw.read, chunk_size)
+
+
+def _socket_of(raw: Any) -> Any:
+    """The socket that the body comes from; None if it comes from elsewhere, or has been read."""
+    sock = innermost(getattr(getattr(raw, "connection", None), "sock", None))
+    if sock is None:
+        # Of a body that lasts until the connection closes, http.client has let the socket go: only its file has it yet.
+        file = getattr(getattr(getattr(raw, "_fp", None), "fp", None), "raw", None)
+        sock = innermost(getattr(file, "_sock", None))
+    return sock if isinstance(sock, socket.socket) else None
+
+
+class _BetweenChunks:
+    """A body that has nothing to wait for."""
+
+    def read(self, read: Callable[[], bytes], own: StopEvent | None) -> bytes:  # noqa: ARG002 - the others need it
+        """Read the next bytes, unless `own` or the current stop ends that."""
+        return read()
+
+    def call_off(self) -> None:
+        """Leave the connection alone from now on."""
+
+
+class _OwnSocket(_BetweenChunks):
+    """A body from a socket of ours, which sees its own stop and the current one."""
+
+    def __init__(self) -> None:
+        self._both: tuple[StopEvent, StopEvent, StopEvent] | None = None
+
+    def read(self, read: Callable[[], bytes], own: StopEvent | None) -> bytes:
+        if own is None:
+            return read()
+        with use_stop(self._joined(own, current_stop())):
+            return read()
+
+    def _joined(self, own: StopEvent, current: StopEvent | None) -> StopEvent:
+        if current is None or current is own:
+            return own
+        if self._both is None or self._both[:2] != (own, current):
+            self._both = own, current, StopEvent(own, current)  # kept, as the next read will want the same
+        return self._both[2]
+
+
+class _Shutter(_BetweenChunks):
+    """A body from a plain socket, which is shut down when a stop fires."""
+
+    def __init__(self, raw: Any, sock: socket.socket) -> None:
+        self._raw = raw
+        self._sock = sock
+        self._shut = False
+        self._stops: tuple[StopEvent, ...] = ()
+        self._registrations: list[Registration] = []
+        if hasattr(raw, "release_conn"):
+            # Instead of the method, on this one object: urllib3 releases the connection in the read that ends the body.
+            vars(raw)["release_conn"] = self._release
+
+    def read(self, read: Callable[[], bytes], own: StopEvent | None) -> bytes:
+        watched = stops(own)
+        if watched != self._stops:
+            self._cancel()
+            self._stops = watched
+            self._registrations = [stop.on_set(self._shut_down) for stop in watched]
+        try:
+            with Blocked(watched):
+                chunk = read()
+        except Exception:
+            if self._shut:
+                self._interrupt(own)
+            raise
+        if not chunk and self._shut:
+            self._interrupt(own)
+        return chunk
+
+    def call_off(self) -> None:
+        self._cancel()
+        vars(self._raw).pop("release_conn", None)
+
+    def _cancel(self) -> None:
+        for registration in self._registrations:
+            registration.cancel()
+        self._registrations, self._stops = [], ()
+
+    def _release(self) -> None:
+        self.call_off()
+        self._raw.release_conn()
+
+    def _shut_down(self) -> None:
+        self._shut = True
+        try:
+            # Not SSLSocket's method of that name: it ends the decryption too, and a reader between two reads would get
+            # what has arrived as it is.
+            socket.socket.shutdown(self._sock, socket.SHUT_RD)
+        except OSError:
+            pass  # it is not connected any more, so the reader sees that as well
+
+    def _interrupt(self, own: StopEvent | None) -> NoReturn:
+        check(own)
+        raise Interrupted  # the stop has been cleared since
+
+
+def _ways_to_end(raw: Any, sock: socket.socket | None) -> _BetweenChunks:
+    if sock is None:
+        return _BetweenChunks()
+    return _OwnSocket() if isinstance(sock, sockets.Socket) else _Shutter(raw, sock)
+
+
+def _close(response: requests.Response) -> None:
+    # A stand-in for urllib3's response may lack what requests closes it with.
+    if hasattr(response.raw, "close"):
+        response.close()
+
+
+def _as_requests_says_it(error: Exception, response: requests.Response) -> Exception:
+    # As in `iter_content`, but for the timeout.
+    kinds: dict[type[Exception], type[requests.RequestException]] = {
+        ProtocolError: requests.exceptions.ChunkedEncodingError,
+        DecodeError: requests.exceptions.ContentDecodingError,
+        ReadTimeoutError: ReadTimeout,
+        SSLError: requests.exceptions.SSLError,
+    }
+    for kind, said in kinds.items():
+        if isinstance(error, kind):
+            return said(error, request=response.request, response=response)
+    return error
+
+
+class BodyFile(io.RawIOBase):
+    """A response's body as a raw file; see `http.open`. Whoever closes it closes what it was opened with."""
+
+    def __init__(self, chunks: Chunks, close: Callable[[], object]) -> None:
+        self._chunks = chunks
+        self._close = close
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Read what is there, or wait for the next bytes; 0 at the end of the body.
+
+        Raises:
+            Interrupted, requests.exceptions.RequestException: as `iter_chunks`. No byte is lost with it.
+        """
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        if not self._rest:
+            try:
+                self._rest = memoryview(next(self._chunks, b""))
+            except Interrupted as interrupted:
+                interrupted.transferred = 0  # into this buffer
+                raise
+        with memoryview(buffer) as view, view.cast("B") as octets:
+            size = min(len(octets), len(self._rest))
+            octets[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+    def close(self) -> None:
+        """Close the response, and the session where it was made for this."""
+        if not self.closed:
+            try:
+                self._close()
+            finally:
+                super().close()

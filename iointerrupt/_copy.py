@@ -1,0 +1,259 @@
+"""Copies that stop between two chunks, and leave nothing half done under a final name.
+
+`copy_file` has the kernel copy where it can (copy_file_range(2), sendfile(2)), in chunks. `copy_stream` copies between any
+two binary file objects; where those are not ours, `_wrapped` makes their waits stop.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final
+
+from iointerrupt._errors import Interrupted
+from iointerrupt._feed import moved
+from iointerrupt._stop import StopEvent, current_stop, use_stop
+from iointerrupt._wait import check
+from iointerrupt._wrapped import check_binary, wrap_object
+
+#: Bytes that the kernel copies between two checks.
+KERNEL_CHUNK: Final = 1 << 23
+
+# What the kernel says when it cannot copy between these two files in this way.
+_NOT_THIS_WAY: Final = {
+    errno.EXDEV,
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.EOPNOTSUPP,
+    errno.EBADF,
+    errno.EPERM,
+    errno.ENOTSOCK,
+    errno.ETXTBSY,
+    errno.EOVERFLOW,
+}
+
+
+def puller(source: Any, *, stop: StopEvent | None, timeout: float | None, chunk_size: int) -> Callable[[int], bytes]:
+    """A function that reads at most so many bytes of a binary file object, and stops on `stop` or the current stop."""
+    check_binary(source)
+    if not callable(getattr(source, "read", None)):
+        raise TypeError(f"cannot read {source!r}")
+    if hasattr(type(source), "stop"):  # ours: it stops on its own stop, and on the current one
+        read = getattr(source, "read1", source.read)
+    elif _never_blocks(source):
+        read = source.read
+    else:
+        read = wrap_object(source, stop=stop, timeout=timeout, chunk_size=chunk_size, closes=False, exact=True).read
+
+    def pull(size: int) -> bytes:
+        check(stop)
+        with _also(stop):
+            data = read(size)
+        if data is None:
+            raise BlockingIOError(errno.EAGAIN, "the source is non-blocking and has nothing at the moment")
+        if isinstance(data, str):
+            raise TypeError(f"cannot read {source!r}: it gives str; a binary file object is needed")
+        return data  # type: ignore[no-any-return]  # or what else it takes for bytes
+
+    return pull
+
+
+def pusher(target: Any, *, stop: StopEvent | None, chunk_size: int) -> Callable[[bytes], None]:
+    """A function that writes all of some bytes; `Interrupted.transferred` says how many if it is stopped."""
+    check_binary(target)
+    if not callable(getattr(target, "write", None)):
+        raise TypeError(f"cannot write to {target!r}")
+    write = target.write
+    if (
+        not hasattr(type(target), "stop")
+        and not _never_blocks(target)
+        and isinstance(getattr(target, "raw", target), io.FileIO)
+    ):
+        write = wrap_object(target, stop=stop, timeout=None, chunk_size=chunk_size, closes=False).write
+
+    def push(data: bytes) -> None:
+        done = 0
+        try:
+            while done < len(data):
+                check(stop)
+                with _also(stop):
+                    count = write(data[done:] if done else data)
+                done += len(data) if count is None else count
+        except Interrupted as error:
+            error.transferred = done + moved(error)
+            raise
+
+    return push
+
+
+def copy_stream(
+    source: Any,
+    target: Any,
+    *,
+    stop: StopEvent | None,
+    chunk_size: int,
+    progress: Callable[[int, int | None], object] | None,
+) -> int:
+    """Copy to the end of `source`; see `files.copyfileobj`."""
+    pull = puller(source, stop=stop, timeout=None, chunk_size=chunk_size)
+    push = pusher(target, stop=stop, chunk_size=chunk_size)
+    total = 0
+    while True:
+        try:
+            data = pull(chunk_size)
+        except Interrupted as error:
+            error.transferred = total
+            raise
+        if not data:
+            return total
+        try:
+            push(data)
+        except Interrupted as error:
+            done = moved(error)
+            error.transferred, error.partial = total + done, bytes(data[done:])
+            raise
+        total += len(data)
+        if progress is not None:
+            progress(total, None)
+
+
+def copy_file(
+    source: Any,
+    target: Any,
+    *,
+    stop: StopEvent | None,
+    progress: Callable[[int, int], object] | None,
+    follow_symlinks: bool,
+) -> Any:
+    """Copy a regular file with what `shutil.copystat` copies; see `files.copy`."""
+    check(stop)
+    source, target = os.fspath(source), os.fspath(target)
+    if os.path.isdir(target):
+        target = os.path.join(target, os.path.basename(source))
+    if not follow_symlinks and os.path.islink(source):
+        os.symlink(os.readlink(source), target)
+        shutil.copystat(source, target, follow_symlinks=False)
+        return target
+    final = os.path.realpath(target)  # a link stays one, and what it points to is replaced
+    with io.FileIO(_open_to_copy(source)) as reader:
+        info = os.fstat(reader.fileno())
+        _check_pair(source, info, target, final)
+        folder, name = os.path.split(os.fsdecode(final))
+        fd, temporary = tempfile.mkstemp(prefix=f".{name[:40]}.", suffix=".part", dir=folder)
+        try:
+            with io.FileIO(fd, "w") as writer:
+                done = _copy_data(reader.fileno(), writer.fileno(), info.st_size, stop, progress)
+            shutil.copystat(source, temporary)
+            _check_moved(stop, done)
+            os.replace(temporary, final)
+        except BaseException:
+            _remove(temporary)
+            raise
+    return target
+
+
+def _open_to_copy(source: Any) -> int:
+    # Non-blocking, so that a FIFO shows itself instead of keeping us here.
+    fd = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    kind = os.fstat(fd).st_mode
+    if stat.S_ISREG(kind):
+        return fd
+    os.close(fd)
+    if stat.S_ISDIR(kind):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), source)
+    raise shutil.SpecialFileError(f"{source!r} is not a regular file")
+
+
+def _check_pair(source: Any, info: os.stat_result, target: Any, final: Any) -> None:
+    try:
+        there = os.stat(final)
+    except FileNotFoundError:
+        return
+    if os.path.samestat(info, there):
+        raise shutil.SameFileError(f"{source!r} and {target!r} are the same file")
+    if not stat.S_ISREG(there.st_mode):
+        raise shutil.SpecialFileError(f"{target!r} is not a regular file")
+    if not os.access(final, os.W_OK):  # a rename would get past this
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), target)
+
+
+def _copy_data(
+    source: int, target: int, size: int, stop: StopEvent | None, progress: Callable[[int, int], object] | None
+) -> int:
+    done = 0
+    ways = [way for way in (_copy_range, _send) if way is not None]
+    ways.append(_read_and_write)
+    way = ways.pop(0)
+    while True:
+        _check_moved(stop, done)
+        try:
+            count = way(source, target, KERNEL_CHUNK)
+        except OSError as error:
+            if way is _read_and_write or error.errno not in _NOT_THIS_WAY:
+                raise
+            count = -1
+        if way is not _read_and_write and (count < 0 or (count == 0 and done == 0)):
+            # Not this way; or the file only seems empty, as those of /proc do to copy_file_range(2).
+            way = ways.pop(0)
+            continue
+        if count == 0:
+            return done
+        done += count
+        if progress is not None:
+            progress(done, max(size, done))
+
+
+def _kernel_copies_range(source: int, target: int, size: int) -> int:
+    return os.copy_file_range(source, target, size)
+
+
+def _kernel_sends(source: int, target: int, size: int) -> int:
+    return os.sendfile(target, source, None, size)  # type: ignore[call-overload, no-any-return, unused-ignore]  # None: from where the file stands
+
+
+_Way = Callable[[int, int, int], int]
+_copy_range: _Way | None = _kernel_copies_range if hasattr(os, "copy_file_range") else None
+# Elsewhere it writes to sockets alone.
+_send: _Way | None = _kernel_sends if sys.platform == "linux" else None
+
+
+def _read_and_write(source: int, target: int, size: int) -> int:
+    data = memoryview(os.read(source, min(size, 1 << 20)))
+    done = 0
+    while done < len(data):
+        done += os.write(target, data[done:])
+    return done
+
+
+def _check_moved(stop: StopEvent | None, done: int) -> None:
+    try:
+        check(stop)
+    except Interrupted as error:
+        error.transferred = done
+        raise
+
+
+def _remove(path: Any) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass  # it has its final name
+
+
+def _never_blocks(file: Any) -> bool:
+    seekable = getattr(file, "seekable", None)
+    return seekable is not None and bool(seekable())
+
+
+def _also(stop: StopEvent | None) -> AbstractContextManager[object]:
+    # Objects of ours look at the current stop besides their own: in this block, that is both it and `stop`.
+    if stop is None:
+        return nullcontext()
+    return use_stop(stop if current_stop() is None else StopEvent(stop, current_stop()))

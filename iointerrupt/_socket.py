@@ -1,0 +1,448 @@
+"""`Socket`: a `socket.socket` each of whose blocking methods a stop ends.
+
+An operation is: check the stops, make one attempt that does not wait, and only if that would block, wait and try again. So
+there is one system call for each chunk while data flows. How an attempt is kept from waiting, and how the wait ends, is
+`_basesocket`'s business.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from iointerrupt._basesocket import BaseSocket, StandardSocket
+from iointerrupt._dns import numeric
+from iointerrupt._errors import Interrupted
+from iointerrupt._sendfile import send_by_chunks, send_by_kernel
+from iointerrupt._sockfile import open_over
+from iointerrupt._stop import StopEvent
+from iointerrupt._wait import READ, WRITE, check, stops
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+# Bound once: the C methods are the hot path.
+_accept = StandardSocket._accept  # type: ignore[attr-defined]  # what socket.socket.accept itself is made of
+_connect_ex = StandardSocket.connect_ex
+_recv, _recv_into, _recvfrom, _recvfrom_into = (
+    StandardSocket.recv,
+    StandardSocket.recv_into,
+    StandardSocket.recvfrom,
+    StandardSocket.recvfrom_into,
+)
+_recvmsg, _recvmsg_into = StandardSocket.recvmsg, StandardSocket.recvmsg_into
+_send, _sendto, _sendmsg = StandardSocket.send, StandardSocket.sendto, StandardSocket.sendmsg
+
+# As plain numbers: combining the standard library's enumerations costs more than some system calls.
+_NOWAIT, _WAITALL, _PEEK = int(socket.MSG_DONTWAIT), int(socket.MSG_WAITALL), int(socket.MSG_PEEK)
+# With these in its flags a transfer that would block raises BlockingIOError, as it does on any socket.
+_NEVER_WAITS = _NOWAIT | int(getattr(socket, "MSG_ERRQUEUE", 0))
+
+
+class SendTimeout(TimeoutError):
+    """The timeout of a `sendall` or a `sendfile` passed after part of the data.
+
+    Attributes:
+        transferred: how many bytes had been handed to the kernel; the rest can be sent later.
+    """
+
+    def __init__(self, message: str, transferred: int) -> None:
+        super().__init__(message)
+        self.transferred = transferred
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.transferred)
+
+
+class Socket(BaseSocket):
+    """A `socket.socket` whose blocking methods end when a stop is set: its own, or the current one.
+
+    Args:
+        family, type, proto, fileno: as for `socket.socket`. A descriptor passed as `fileno` is used as it is: whether it
+            blocks is left alone, since others may share it.
+        stop: what ends the operations of this socket, besides the current stop; see `as_stop`.
+
+    Raises:
+        TypeError: `stop` is not a stop.
+
+    A stop raises `Interrupted`. It wins over readiness: no byte is consumed that is not returned, and the socket can be
+    used afterwards, with another stop (`sock.stop = ...`), as if the interrupted call had not been made. `sendall` and
+    `sendfile`, which may have sent a part, say how much in `Interrupted.transferred`; a `connect` that was interrupted
+    can be called again and goes on waiting for the same connection.
+
+    Timeouts behave as on `socket.socket`: total for one operation, `TimeoutError` when they pass, and
+    `BlockingIOError` for operations that would block with a timeout of 0. Unlike there, they do not change the kernel's
+    mode of the descriptor, which is always non-blocking where this class made it. So code that uses the bare descriptor
+    (a child process, a C library) must expect that, or be given `detach()`, which leaves it as the timeout says.
+
+    Any number of threads may use one socket. `close()` in one ends the operations that others are blocked in with
+    `OSError` (EBADF), on every platform; to wake them it shuts the connection or the listener down, which processes that
+    share it notice. One that came from elsewhere is not shut down: those others end, likewise, when it becomes ready.
+
+    Not covered: `MSG_WAITALL` is obeyed by `recv` and `recv_into` of a stream alone, and not together with `MSG_PEEK`;
+    a close that lingers (`SO_LINGER`) blocks in the kernel; `bind` with a host name looks it up uninterruptibly.
+    """
+
+    __slots__ = ()
+
+    def _gives_up(self, flags: int) -> bool:
+        return self._own_timeout == 0.0 or bool(flags & _NEVER_WAITS)
+
+    # Connections
+
+    def connect(self, address: Any, /) -> None:
+        """Connect to `address`; the lookup of a host name can be interrupted as well.
+
+        Raises:
+            Interrupted: a stop was set. The attempt goes on in the kernel: call this again to wait for it, or close.
+            TimeoutError, OSError: as `socket.socket.connect`. The timeout includes the lookup.
+        """
+        self._connect_or_raise(address, self._stop, self._deadline() if self._own_timeout else None)
+
+    def connect_ex(self, address: Any, /) -> int:
+        """`connect`, but return the error number of a failed system call, EAGAIN for a timeout, 0 for success.
+
+        Raises:
+            Interrupted: as `connect`; a stop is no error of the connection.
+        """
+        try:
+            return self._connect(address, self._stop, self._deadline() if self._own_timeout else None)
+        except TimeoutError:
+            return errno.EAGAIN
+
+    def _connect_or_raise(self, address: Any, own: StopEvent | None, deadline: float | None) -> None:
+        error = self._connect(address, own, deadline)
+        if error:
+            raise OSError(error, os.strerror(error))
+
+    def _connect(self, address: Any, own: StopEvent | None, deadline: float | None) -> int:
+        check(own)
+        address = numeric(self.family, address, own, deadline)
+        error = self._connect_once(address)
+        if self._own_timeout == 0.0:
+            return error
+        if error == errno.EAGAIN and self.family == getattr(socket, "AF_UNIX", None):
+            error = self._connect_to_full_backlog(address, own, deadline)
+        # EALREADY: an earlier call was interrupted and its attempt still goes on.
+        while error in (errno.EINPROGRESS, errno.EALREADY):
+            self._wait(WRITE, own, deadline)
+            error = self._connect_outcome(address)
+        return error
+
+    def _connect_outcome(self, address: Any) -> int:
+        if sys.platform != "linux":
+            return self.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        # The same question, but Linux then also considers the attempt as done: as after a connect that has blocked, another
+        # one finds the connection (EISCONN), or begins anew after an error.
+        return self._connect_once(address)
+
+    def _connect_once(self, address: Any) -> int:
+        fd = self._descriptor()
+        if self._made or not os.get_blocking(fd):
+            return _connect_ex(self, address)
+        # Nobody else uses a connection that does not exist yet, but the flag is theirs once it does.
+        os.set_blocking(fd, False)
+        try:
+            return _connect_ex(self, address)
+        finally:
+            os.set_blocking(fd, True)
+
+    def _connect_to_full_backlog(self, address: Any, own: StopEvent | None, deadline: float | None) -> int:
+        # A Unix socket does not queue the attempt, and no poll tells when the listener has room again.
+        pause, seconds = StopEvent(*stops(own)), 0.001
+        while True:
+            remaining = math.inf if deadline is None else deadline - time.monotonic()
+            if remaining <= 0:
+                raise TimeoutError("timed out")
+            pause.sleep(min(seconds, remaining))
+            error = self._connect_once(address)
+            if error != errno.EAGAIN:
+                return error
+            seconds = min(2 * seconds, 0.05)
+
+    def accept(self) -> tuple[Socket, Any]:
+        """Wait for a connection; return a `Socket` with this one's stop, and the peer's address.
+
+        Raises:
+            Interrupted: a stop was set; a connection that has come stays queued for the next call.
+
+        A listener that came from elsewhere and is in blocking mode is polled first. Should another process take the
+        connection between that and the system call, the call blocks as it would on a `socket.socket`.
+        """
+        check(self._stop)
+        deadline = self._deadline()
+        if not self._made:
+            try:
+                self._wait(READ, self._stop, deadline)
+            except TimeoutError:
+                if self._own_timeout == 0.0:
+                    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
+                raise
+        while True:
+            try:
+                fd, address = _accept(self)
+                break
+            except BlockingIOError:
+                if self._own_timeout == 0.0:
+                    raise
+            self._wait(READ, self._stop, deadline)
+        connection = Socket(self.family, self.type, self.proto, fileno=fd, stop=self._stop)
+        connection._make_nonblocking()
+        return connection, address
+
+    # Receiving
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        """Receive up to `bufsize` bytes; empty at the end of a stream."""
+        check(self._stop)
+        if flags & _WAITALL and self._waits_for_all(flags):
+            buffer = bytearray(bufsize)
+            return bytes(buffer[: self._recv_all(buffer, flags)])
+        try:
+            return _recv(self, bufsize, flags | _NOWAIT)
+        except BlockingIOError:
+            if self._gives_up(flags):
+                raise
+        return self._when_ready(READ, _recv, bufsize, flags | _NOWAIT)
+
+    def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
+        """Receive up to `nbytes` bytes (0: as many as fit) into `buffer`; return how many, 0 at the end of a stream."""
+        check(self._stop)
+        if flags & _WAITALL and self._waits_for_all(flags):
+            with memoryview(buffer) as view, view.cast("B") as octets:
+                return self._recv_all(octets[: nbytes or len(octets)], flags)
+        try:
+            return _recv_into(self, buffer, nbytes, flags | _NOWAIT)
+        except BlockingIOError:
+            if self._gives_up(flags):
+                raise
+        return self._when_ready(READ, _recv_into, buffer, nbytes, flags | _NOWAIT)
+
+    def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
+        """Receive up to `bufsize` bytes of one datagram; return them and the sender's address."""
+        check(self._stop)
+        try:
+            return _recvfrom(self, bufsize, flags | _NOWAIT)
+        except BlockingIOError:
+            if self._gives_up(flags):
+                raise
+        return self._when_ready(READ, _recvfrom, bufsize, flags | _NOWAIT)
+
+    def recvfrom_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
+        """`recvfrom` into `buffer`; return how many bytes, and the sender's address."""
+        check(self._stop)
+        try:
+            return _recvfrom_into(self, buffer, nbytes, flags | _NOWAIT)
+        except BlockingIOError:
+            if self._gives_up(flags):
+                raise
+        return self._when_ready(READ, _recvfrom_into, buffer, nbytes, flags | _NOWAIT)
+
+    def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> tuple[bytes, list[Any], int, Any]:
+        """Receive data and ancillary data; return them, the message's flags, and the sender's address."""
+        check(self._stop)
+        try:
+            return _recvmsg(self, bufsize, ancbufsize, flags | _NOWAIT)
+        except BlockingIOError:
+            if self._gives_up(flags):
+                raise
+        return self._when_ready(READ, _recvmsg, bufsize, ancbufsize, flags | _NOWAIT)
+
+    def recvmsg_into(
+        self, buffers: Iterable[WriteableBuffer], ancbufsize: int = 0, flags: int = 0, /
+    ) -> tuple[int, list[Any], int, Any]:
+        """`recvmsg` into several buffers."""
+        check(self._stop)
+        buffers = list(buffers)  # it may be an iterator, and be needed twice
+        try:
+            return _recvmsg_into(self, buffers, ancbufsize, flags | _NOWAIT)
+        except BlockingIOError:
+            if self._gives_up(flags):
+                raise
+        return self._when_ready(READ, _recvmsg_into, buffers, ancbufsize, flags | _NOWAIT)
+
+    def _receive(self, buffer: memoryview, own: StopEvent | None, timeout: float | None) -> int:
+        """`recv_into` with another stop and timeout than the socket's."""
+        check(own)
+        deadline: float | None = None
+        has_waited = False
+        while True:
+            try:
+                return _recv_into(self, buffer, 0, _NOWAIT)
+            except BlockingIOError:
+                pass
+            if not has_waited:
+                deadline, has_waited = None if timeout is None else time.monotonic() + timeout, True
+            self._wait(READ, own, deadline)
+
+    def _waits_for_all(self, flags: int) -> bool:
+        # The kernel obeys MSG_WAITALL on blocking streams only, and a timeout has always made a socket non-blocking.
+        return self._own_timeout is None and self.type == socket.SOCK_STREAM and not flags & (_PEEK | _NOWAIT)
+
+    def _recv_all(self, buffer: bytearray | memoryview, flags: int) -> int:
+        taken = 0
+        with memoryview(buffer) as view:
+            try:
+                while taken < len(view):
+                    check(self._stop)
+                    try:
+                        count = _recv_into(self, view[taken:], 0, flags & ~_WAITALL | _NOWAIT)
+                    except BlockingIOError:
+                        self._wait(READ, self._stop, None)
+                        continue
+                    if not count:
+                        break
+                    taken += count
+            except Interrupted as interrupted:
+                interrupted.transferred, interrupted.partial = taken, bytes(view[:taken])
+                raise
+        return taken
+
+    # Sending
+
+    def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
+        """Send bytes; return how many were taken, which may be fewer than there are."""
+        check(self._stop)
+        try:
+            return _send(self, data, flags | _NOWAIT)
+        except BlockingIOError:
+            if self._gives_up(flags):
+                raise
+        return self._when_ready(WRITE, _send, data, flags | _NOWAIT)
+
+    def sendto(self, data: ReadableBuffer, *flags_and_address: Any) -> int:
+        """`sendto(data[, flags], address)`: send to an address; the lookup of a host name can be interrupted as well."""
+        check(self._stop)
+        if not 1 <= len(flags_and_address) <= 2 or not isinstance(flags_and_address[0], int | tuple | str | bytes):
+            return _sendto(self, data, *flags_and_address)  # which says what is wrong with them
+        *given, address = flags_and_address
+        if given and not isinstance(given[0], int):
+            return _sendto(self, data, *flags_and_address)
+        flags = given[0] if given else 0
+        deadline = self._deadline() if self._own_timeout else None
+        address = numeric(self.family, address, self._stop, deadline)
+        try:
+            return _sendto(self, data, flags | _NOWAIT, address)
+        except BlockingIOError:
+            if self._gives_up(flags):
+                raise
+        return self._when_ready(WRITE, _sendto, data, flags | _NOWAIT, address)
+
+    def sendmsg(
+        self,
+        buffers: Iterable[ReadableBuffer],
+        ancdata: Iterable[tuple[int, int, ReadableBuffer]] = (),
+        flags: int = 0,
+        address: Any = None,
+        /,
+    ) -> int:
+        """Send data from several buffers, and ancillary data; return how many bytes of data were taken."""
+        check(self._stop)
+        buffers, ancdata = list(buffers), list(ancdata)  # they may be iterators, and be needed twice
+        if address is not None:
+            address = numeric(self.family, address, self._stop, self._deadline() if self._own_timeout else None)
+        try:
+            return _sendmsg(self, buffers, ancdata, flags | _NOWAIT, address)
+        except BlockingIOError:
+            if self._gives_up(flags):
+                raise
+        return self._when_ready(WRITE, _sendmsg, buffers, ancdata, flags | _NOWAIT, address)
+
+    def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
+        """Send all of `data`.
+
+        Raises:
+            Interrupted: a stop was set; `.transferred` is exactly how many bytes were sent, and sending the rest later
+                continues the stream.
+            SendTimeout: a `TimeoutError`, with `.transferred` likewise.
+        """
+        with memoryview(data) as view, view.cast("B") as octets:
+            self._send_all(lambda sent: _send(self, octets[sent:], flags | _NOWAIT), len(octets), flags)
+
+    def _send_all(
+        self,
+        send: Callable[[int], int | None],
+        size: float,
+        flags: int = 0,
+        *,
+        short_is_full: bool = True,
+        at_end: Callable[[int], object] | None = None,
+    ) -> int:
+        """Call `send(sent)` until `size` bytes are sent; return how many were.
+
+        Args:
+            send: returns how many bytes it has handed on, None at the end of the data, and may raise BlockingIOError.
+            size: how many there are to send.
+            flags: the caller's.
+            short_is_full: whether the kernel's buffer is full when `send` has taken only a part. Another attempt would
+                only say so: wait at once.
+            at_end: called with the count, however this ends.
+        """
+        sent = 0
+        deadline = self._deadline()
+        try:
+            while True:
+                check(self._stop)
+                try:
+                    count = send(sent)
+                    full = short_is_full
+                except BlockingIOError:
+                    if self._gives_up(flags):
+                        raise
+                    count, full = 0, True
+                if count is None:
+                    return sent
+                sent += count
+                if sent >= size:
+                    return sent
+                if full and not self._gives_up(flags):
+                    self._wait(WRITE, self._stop, deadline)
+        except Interrupted as interrupted:
+            sent += interrupted.transferred or 0  # of a send() that waits by itself
+            interrupted.transferred = sent
+            raise
+        except TimeoutError as error:
+            sent += getattr(error, "transferred", 0)
+            raise SendTimeout(str(error), sent) from None
+        finally:
+            if at_end is not None:
+                at_end(sent)
+
+    # The two ways that socket.socket.sendfile chooses from.
+
+    def _sendfile_use_sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
+        return send_by_kernel(self, file, offset, count)
+
+    def _sendfile_use_send(self, file: Any, offset: int = 0, count: int | None = None) -> int:
+        return send_by_chunks(self, file, offset, count)
+
+    def _send_some(self, data: memoryview) -> int:
+        return _send(self, data, _NOWAIT)
+
+    def _send_now(self, data: memoryview) -> int:
+        """Send without waiting, whatever the stops say."""
+        return _send(self, data, _NOWAIT)
+
+    # The object
+
+    def makefile(
+        self,
+        mode: str = "r",
+        buffering: int | None = None,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> Any:
+        """A file over the socket, as `socket.socket.makefile` gives, which a stop or a timeout costs no byte.
+
+        It stops as the socket does. What an interrupted read had taken is in `Interrupted.partial`, and after a timeout
+        it can be read on, where a file over a `socket.socket` refuses to.
+        """
+        return open_over(self, mode, buffering, encoding=encoding, errors=errors, newline=newline)

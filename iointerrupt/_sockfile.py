@@ -1,0 +1,96 @@
+"""Files over a socket: what `Socket.makefile` returns.
+
+The standard `socket.SocketIO` refuses to go on after a timeout, since the stock buffers above it have lost bytes then. The
+buffers here lose none (see `_buffered`), so neither a timeout nor a stop ends the file.
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+from typing import TYPE_CHECKING, Any
+
+from iointerrupt._buffered import BufferedReader, BufferedRWPair, BufferedWriter
+from iointerrupt._text import open_text
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from iointerrupt._socket import Socket
+    from iointerrupt._stop import StopEvent
+    from iointerrupt._types import StopLike
+
+
+def open_over(
+    sock: Socket,
+    mode: str,
+    buffering: int | None,
+    *,
+    encoding: str | None,
+    errors: str | None,
+    newline: str | None,
+) -> Any:
+    """The file for `Socket.makefile` with these arguments."""
+    if not set(mode) <= {"r", "w", "b"}:
+        raise ValueError(f"invalid mode {mode!r} (only r, w, b allowed)")
+    writing = "w" in mode
+    reading = "r" in mode or not writing
+    binary = "b" in mode
+    if buffering is None or buffering < 0:
+        buffering = io.DEFAULT_BUFFER_SIZE
+    if not buffering and not binary:
+        raise ValueError("unbuffered streams must be binary")
+    encoding = None if binary else io.text_encoding(encoding)
+    raw = SocketFile(sock, f"{'r' * reading}{'w' * writing}")  # type: ignore[arg-type]  # one of "r", "w", "rw"
+    sock._io_refs += 1  # type: ignore[attr-defined]  # how the standard class knows to stay open for the file
+    if not buffering:
+        return raw
+    buffer: Any
+    if reading and writing:
+        buffer = BufferedRWPair(raw, raw, buffering)
+    elif reading:
+        buffer = BufferedReader(raw, buffering)
+    else:
+        buffer = BufferedWriter(raw, buffering)
+    if binary:
+        return buffer
+    text: Any = open_text(buffer, encoding, errors, newline)
+    text.mode = mode
+    return text
+
+
+class SocketFile(socket.SocketIO):
+    """The raw file; what it offers beyond `io.RawIOBase` is in `_feed`."""
+
+    _sock: Socket
+
+    @property
+    def stop(self) -> StopEvent | None:
+        """The socket's own stop."""
+        return self._sock.stop
+
+    @stop.setter
+    def stop(self, stop: StopLike) -> None:
+        self._sock.stop = stop
+
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        self._checkClosed()
+        self._checkReadable()  # type: ignore[attr-defined]  # of io's C class
+        try:
+            return self._sock.recv_into(buffer)
+        except BlockingIOError:
+            return None
+
+    def write(self, data: ReadableBuffer) -> int | None:
+        self._checkClosed()
+        self._checkWritable()  # type: ignore[attr-defined]  # as above
+        try:
+            return self._sock.send(data)
+        except BlockingIOError:
+            return None
+
+    def _write_now(self, data: memoryview) -> int | None:
+        try:
+            return self._sock._send_now(data)
+        except BlockingIOError:
+            return None

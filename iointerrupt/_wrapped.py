@@ -1,0 +1,341 @@
+"""`WrappedFile`: somebody else's binary file object as a raw file whose waits a stop ends.
+
+There are two ways in, and which one it is depends on whether a descriptor tells when there is something to read:
+
+- of `io.FileIO`, the buffered classes of `io` over one, and `socket.makefile` over a plain socket it does: poll says
+  when, and then one `read1` of the object takes it, so that what the object had buffered comes first;
+- of anything else it does not (a `gzip.GzipFile` has a descriptor, and data of its own as well): each read runs in a
+  helper thread. One that a stop has left behind goes on, and what it returns is what the next read gets.
+
+A wrapper serves one thread at a time. Its lock is held for the length of an operation, and is only ever tried.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from iointerrupt._blocked import Blocked
+from iointerrupt._errors import Interrupted, ResourceBusy
+from iointerrupt._feed import with_taken
+from iointerrupt._latch import Parker
+from iointerrupt._rawfile import CHUNK_SIZE, RawFile, RegularFile, StoppableFile, StreamFile, is_stream
+from iointerrupt._stop import StopEvent
+from iointerrupt._wait import READ, Helpers, _park, check, stops, wait_ready
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+_STEP: Final = 1 << 16
+
+_writers: Final = Helpers("iointerrupt-write", 32)
+
+
+class WrappedFile(RawFile, io.RawIOBase):
+    """What both ways in have in common.
+
+    Args:
+        file: a binary file object.
+        stop: the own stop.
+        timeout: seconds that one wait may take; None for no limit.
+        chunk_size: how many bytes one read or write of the object moves at most.
+        closes: whether `close` closes the object.
+    """
+
+    def __init__(
+        self, file: Any, *, stop: StopEvent | None, timeout: float | None, chunk_size: int, closes: bool = True
+    ) -> None:
+        self._begin(stop, timeout, chunk_size)
+        self._lock = threading.Lock()
+        self._closes = closes
+        self._file = file
+        self._surplus = b""  # read from the object, and not yet asked for
+
+    @property
+    def name(self) -> Any:
+        return self._file.name
+
+    @property
+    def mode(self) -> Any:
+        return self._file.mode
+
+    def fileno(self) -> int:
+        number: int = self._file.fileno()
+        return number
+
+    def isatty(self) -> bool:
+        isatty = getattr(self._file, "isatty", None)
+        return isatty is not None and bool(isatty())
+
+    def readable(self) -> bool:
+        readable = getattr(self._file, "readable", None)
+        return bool(readable()) if readable is not None else hasattr(self._file, "read")
+
+    def writable(self) -> bool:
+        writable = getattr(self._file, "writable", None)
+        return bool(writable()) if writable is not None else hasattr(self._file, "write")
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int | None:
+        view = memoryview(buffer).cast("B")
+        data = self.read(len(view))
+        if data is None:
+            return None
+        view[: len(data)] = data
+        return len(data)
+
+    def read(self, size: int | None = -1, /) -> bytes | None:
+        """Read what there is, at most `size` bytes, waiting until there is some; to the end if it is negative or None.
+
+        Raises:
+            Interrupted: what had been read of "to the end" is in `partial`; otherwise nothing had been.
+            TimeoutError: a wait took longer than the timeout; as `Stalled`, with `partial`.
+            ResourceBusy: another thread is in an operation on this object.
+        """
+        if size is None or size < 0:
+            return self.readall()
+        with self._alone():
+            check(self._stop)
+            self._checkReadable()  # type: ignore[attr-defined]  # typeshed leaves it out
+            if not self._surplus and size:
+                fetched = self._fetch(min(size, self._chunk_size))
+                if fetched is None:
+                    return None
+                self._surplus = fetched
+            data, self._surplus = self._surplus[:size], self._surplus[size:]
+            return data
+
+    def readall(self) -> bytes:
+        """Read to the end; what had been read before a stop is in `partial`."""
+        parts = []
+        try:
+            while part := self.read(_STEP):
+                parts.append(part)
+        except (Interrupted, TimeoutError) as error:
+            raise with_taken(error, b"".join(parts))  # noqa: B904 - the same error
+        return b"".join(parts)
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write all of `data`.
+
+        Raises:
+            Interrupted: `transferred` bytes have been written.
+            TimeoutError: a wait took longer than the timeout; as `Stalled`, with what had been written in `partial`.
+            ResourceBusy: another thread is in an operation on this object.
+        """
+        with self._alone():
+            self._checkWritable()  # type: ignore[attr-defined]  # as in read
+            return self._put(memoryview(data).cast("B"))
+
+    def flush(self) -> None:
+        super().flush()
+        flush = getattr(self._file, "flush", None)
+        if flush is not None and not getattr(self._file, "closed", False) and self.writable():
+            flush()
+
+    def close(self) -> None:
+        """Flush the object, and close it unless the wrapper was made to leave it open.
+
+        Raises:
+            ResourceBusy: another thread is in an operation on this object.
+        """
+        if self.closed:
+            return
+        with self._alone():
+            try:
+                super().close()
+            finally:
+                if self._closes:
+                    self._file.close()
+
+    def _fetch(self, size: int) -> bytes | None:
+        raise NotImplementedError
+
+    def _put(self, view: memoryview) -> int:
+        raise NotImplementedError
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
+        if not self._lock.acquire(blocking=False):
+            raise ResourceBusy(f"another thread is in an operation on {self!r}")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def __repr__(self) -> str:
+        return f"<iointerrupt.files.wrap({self._file!r})>"
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
+
+
+class PolledFile(WrappedFile):
+    """A wrapped object whose descriptor tells when there is something to read.
+
+    Args:
+        exact: whether never to read more than is asked for, as for a wrapper that is not kept. What the object had
+            buffered before is then delivered only as its descriptor becomes ready.
+    """
+
+    def __init__(self, file: Any, *, exact: bool = False, **options: Any) -> None:
+        super().__init__(file, **options)
+        fd = file.fileno()
+        self._is_stream = is_stream(os.fstat(fd).st_mode)
+        self._drained = exact or not self._is_stream
+        kind = StreamFile if self._is_stream else RegularFile
+        # For what has no buffer of its own, or has emptied it.
+        self._direct: StoppableFile = kind(fd, descriptor_mode(fd), timeout=self._timeout, closefd=False)
+
+    def seekable(self) -> bool:
+        return not self._is_stream and bool(self._file.seekable())
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        if not self.seekable():
+            raise io.UnsupportedOperation("File or stream is not seekable.")
+        position: int = self._file.seek(offset, whence)
+        return position
+
+    def tell(self) -> int:
+        return self.seek(0, os.SEEK_CUR)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        length: int = self._file.truncate(size)
+        return length
+
+    def _fetch(self, size: int) -> bytes | None:
+        if isinstance(self._file, io.FileIO):
+            self._direct.stop = self._stop
+            return self._direct.read(size)
+        if self._is_stream:
+            wait_ready(self._file.fileno(), READ, self._stop, self._deadline())
+        # The first read takes all that the object has buffered, of which poll knows nothing; it buffers none after that.
+        wanted, self._drained = size if self._drained else max(size, CHUNK_SIZE), True
+        data: bytes | None = self._file.read1(wanted)
+        return data
+
+    def _put(self, view: memoryview) -> int:
+        self._file.flush()  # what it has buffered comes first
+        self._direct.stop = self._stop
+        return self._direct.write(view)
+
+
+class HelpedFile(WrappedFile):
+    """A wrapped object that has to be asked in a helper thread."""
+
+    def __init__(self, file: Any, **options: Any) -> None:
+        super().__init__(file, **options)
+        self._read: _LateRead | None = None
+
+    def _fetch(self, size: int) -> bytes | None:
+        if self._read is None:
+            read: Callable[[int], Any] = getattr(self._file, "read1", None) or self._file.read
+            self._read = _LateRead(read, size)
+        self._read.wait(self._stop, self._deadline())
+        late, self._read = self._read, None
+        data = late.result()
+        if data is None or isinstance(data, bytes):
+            return data
+        if isinstance(data, str):
+            raise TypeError(f"cannot read {self._file!r}: it gives str; a binary file object is needed")
+        return bytes(data)
+
+    def _put(self, view: memoryview) -> int:
+        done = 0
+        try:
+            while done < len(view):
+                chunk = bytes(view[done : done + self._chunk_size])
+                count = _writers.run(lambda chunk=chunk: self._file.write(chunk), self._stop, self._deadline())  # type: ignore[misc]  # a default is what binds it
+                done += len(chunk) if count is None else count
+        except Interrupted as error:
+            error.transferred = done
+            raise
+        except TimeoutError as error:
+            raise with_taken(error, bytes(view[:done]))  # noqa: B904 - the same error
+        return done
+
+
+class _LateRead:
+    """One read in a daemon thread, for which several calls may wait one after the other."""
+
+    def __init__(self, read: Callable[[int], Any], size: int) -> None:
+        self._read = read
+        self._size = size
+        self._data: Any = None
+        self._error: BaseException | None = None
+        self._done = False
+        self._parker = Parker()
+        threading.Thread(target=self._run, name="iointerrupt-read", daemon=True).start()
+
+    def wait(self, own: StopEvent | None, deadline: float | None) -> None:
+        """Until it is done; raises as `_wait.wait_ready` does."""
+        with Blocked(stops(own)) as blocked:
+            parker = self._parker = Parker()
+            if self._done:  # after the parker is in place: who finishes now will find it
+                return
+            blocked.add_waker(parker.unpark)
+            _park(parker, blocked, deadline, lambda: self._done)
+
+    def result(self) -> Any:
+        """What the read returned or raised."""
+        if self._error is not None:
+            raise self._error
+        return self._data
+
+    def _run(self) -> None:
+        try:
+            self._data = self._read(self._size)
+        except BaseException as error:  # noqa: BLE001 - it is raised again in the thread that reads
+            self._error = error
+        self._done = True
+        self._parker.unpark()
+
+
+def wrap_object(
+    file: Any,
+    *,
+    stop: StopEvent | None,
+    timeout: float | None,
+    chunk_size: int,
+    closes: bool = True,
+    exact: bool = False,
+) -> WrappedFile:
+    """The wrapper that fits; arguments as for `WrappedFile` and `PolledFile`."""
+    check_binary(file)
+    if _descriptor_tells(file):
+        return PolledFile(file, stop=stop, timeout=timeout, chunk_size=chunk_size, closes=closes, exact=exact)
+    return HelpedFile(file, stop=stop, timeout=timeout, chunk_size=chunk_size, closes=closes)
+
+
+def check_binary(file: Any) -> None:
+    """Raise a TypeError that says what to use instead, if this is not a binary file object."""
+    if isinstance(file, io.TextIOBase) or (hasattr(file, "buffer") and hasattr(file, "encoding")):
+        raise TypeError(f"{file!r} is a text file; wrap the binary one under it, its .buffer")
+    if hasattr(file, "recv"):
+        raise TypeError(f"{file!r} is a socket; iointerrupt.sockets.wrap takes it")
+    if not callable(getattr(file, "read", None)) and not callable(getattr(file, "write", None)):
+        raise TypeError(f"a descriptor or a binary file object is needed, not {type(file).__name__}")
+
+
+def descriptor_mode(fd: int) -> str:
+    """What an open descriptor can be used for, as a mode for `io.FileIO`."""
+    import fcntl  # noqa: PLC0415 - nobody else pays for it
+
+    access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+    return {os.O_RDONLY: "r", os.O_WRONLY: "w"}.get(access, "r+")
+
+
+def _descriptor_tells(file: Any) -> bool:
+    raw = getattr(file, "raw", file)
+    if isinstance(raw, io.FileIO):
+        return raw is file or hasattr(file, "read1") or hasattr(file, "write")
+    socket = sys.modules.get("socket")  # whoever made a file of a socket has it loaded
+    if socket is None or not isinstance(raw, socket.SocketIO):
+        return False
+    # A TLS layer has data of its own.
+    return not hasattr(getattr(raw, "_sock", None), "pending")

@@ -1,0 +1,351 @@
+"""Sockets that stop: what `socket` and `ssl` have that blocks, with the same names and types.
+
+`Socket` is in `_socket`, over `_basesocket`, and `SSLSocket` in `_tls`. Here are the functions that make them, and two that read from any
+socket, also one that other code made.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from iointerrupt._basesocket import StandardSocket, parse_timeout
+from iointerrupt._dns import AddressInfo, getaddrinfo, lookup
+from iointerrupt._errors import Interrupted, Stalled
+from iointerrupt._socket import SendTimeout, Socket
+from iointerrupt._stop import StopEvent, as_stop, check_timeout
+from iointerrupt._tls import SSLSocket
+from iointerrupt._types import StopLike
+from iointerrupt._wait import READ, WRITE, check, wait_ready
+
+__all__ = [
+    "IncompleteRead",
+    "SSLSocket",
+    "SendTimeout",
+    "Socket",
+    "create_connection",
+    "create_server",
+    "getaddrinfo",
+    "iter_chunks",
+    "recv_exactly",
+    "socketpair",
+    "wrap",
+]
+
+_DEFAULT_TIMEOUT: Any = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]  # as in the standard signature
+
+# The standard ones, also where a program has put those of this module in their place.
+_create_server, _socketpair = socket.create_server, socket.socketpair
+
+# A timeout of many addresses is shared out among them, but none gets less than this (seconds).
+_LEAST_SHARE = 2.0
+
+
+class IncompleteRead(EOFError):
+    """The stream ended before `recv_exactly` had what it was asked for.
+
+    Attributes:
+        partial: the bytes that came before the end.
+        expected: how many were wanted.
+    """
+
+    def __init__(self, partial: bytes, expected: int) -> None:
+        super().__init__(f"the stream ended after {len(partial)} of {expected} bytes")
+        self.partial = partial
+        self.expected = expected
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.partial, self.expected)
+
+
+def create_connection(
+    address: tuple[str | None, int | str],
+    timeout: float | None = _DEFAULT_TIMEOUT,
+    source_address: tuple[str, int] | None = None,
+    *,
+    all_errors: bool = False,
+    stop: StopLike = None,
+) -> Socket:
+    """`socket.create_connection`, which a stop ends in every phase, the lookup of the name included.
+
+    Args:
+        address: host and port.
+        timeout: seconds for all of it, lookup and all addresses together, where the standard function grants them to
+            each address; and the timeout of the socket that is returned. Every address gets its share of what is left.
+            None for no limit; by default `socket.getdefaulttimeout()`.
+        source_address: host and port to bind to first.
+        all_errors: raise all addresses' errors as an `ExceptionGroup`, not the last one.
+        stop: the stop of the socket that is returned, which also ends the connecting, as the current stop does.
+
+    Raises:
+        Interrupted: a stop was set; nothing is left open.
+        TimeoutError, OSError: as the standard function.
+    """
+    own = as_stop(stop)
+    host, port = address
+    seconds = socket.getdefaulttimeout() if timeout is _DEFAULT_TIMEOUT else parse_timeout(timeout)
+    deadline = time.monotonic() + seconds if seconds else None
+    found = lookup(host, port, 0, socket.SOCK_STREAM, own=own, deadline=deadline)
+    if not found:
+        raise OSError("getaddrinfo returns an empty list")
+    errors: list[OSError] = []
+    for done, info in enumerate(found):
+        try:
+            return _connect_to(info, seconds, source_address, own, _share(deadline, len(found) - done))
+        except OSError as error:
+            errors.append(error)
+    try:
+        if all_errors:
+            raise ExceptionGroup("create_connection failed", errors)
+        raise errors[-1]
+    finally:
+        errors.clear()  # they refer to this frame
+
+
+def _connect_to(
+    info: AddressInfo,
+    timeout: float | None,
+    source_address: tuple[str, int] | None,
+    own: StopEvent | None,
+    deadline: float | None,
+) -> Socket:
+    family, kind, proto, _, address = info
+    sock = Socket(family, kind, proto, stop=own)
+    try:
+        sock.settimeout(timeout)
+        if source_address:
+            sock.bind(source_address)
+        sock._connect_or_raise(address, own, deadline)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _share(deadline: float | None, addresses: int) -> float | None:
+    # What remains, by the addresses that remain. A small share is rounded up: better one serious attempt than many short.
+    if deadline is None:
+        return None
+    now = time.monotonic()
+    remaining = deadline - now
+    return now + max(remaining / addresses, min(_LEAST_SHARE, remaining))
+
+
+def create_server(
+    address: tuple[Any, ...],
+    *,
+    family: int = socket.AF_INET,
+    backlog: int | None = None,
+    reuse_port: bool = False,
+    dualstack_ipv6: bool = False,
+    stop: StopLike = None,
+) -> Socket:
+    """`socket.create_server`: a listener, whose connections get its stop. See `Socket.accept`."""
+    own = as_stop(stop)
+    return _adopt(
+        _create_server(address, family=family, backlog=backlog, reuse_port=reuse_port, dualstack_ipv6=dualstack_ipv6),
+        own,
+    )
+
+
+def socketpair(
+    family: int | None = None,
+    type: int = socket.SOCK_STREAM,  # noqa: A002 - the standard library's name for it
+    proto: int = 0,
+    *,
+    stop: StopLike = None,
+) -> tuple[Socket, Socket]:
+    """`socket.socketpair`: two connected sockets, both with the same stop."""
+    own = as_stop(stop)
+    # The default family differs between platforms, and the standard function knows it.
+    one, other = _socketpair(family, type, proto)
+    return _adopt(one, own), _adopt(other, own)
+
+
+def wrap(sock: socket.socket, *, stop: StopLike = None) -> Socket:
+    """Make a socket that other code made a `Socket`.
+
+    Args:
+        sock: the socket; it is closed as an object (`detach`), and its descriptor goes on in the one that is returned. A
+            `Socket` is returned as it is, with the new stop.
+        stop: what ends its operations, besides the current stop.
+
+    Raises:
+        TypeError: it is no socket, or one with TLS that is not an `SSLSocket` of this module.
+        OSError: EBADF, it is closed.
+
+    Whether the descriptor is in blocking mode is left alone, as other processes may share it; see `Socket.accept` for
+    what that means to a listener.
+    """
+    own = as_stop(stop)
+    if isinstance(sock, Socket):
+        sock.stop = own
+        return sock
+    _check_socket(sock)
+    if isinstance(sock, ssl.SSLSocket):
+        raise TypeError(
+            "cannot wrap a socket that speaks TLS already: set context.sslsocket_class = iointerrupt.sockets.SSLSocket"
+            " before context.wrap_socket(), and wrap() what you pass to that"
+        )
+    blocking = os.get_blocking(sock.fileno())
+    wrapped = _take_over(sock, own)
+    os.set_blocking(wrapped.fileno(), blocking)
+    return wrapped
+
+
+def _adopt(sock: socket.socket, own: StopEvent | None) -> Socket:
+    """Like `wrap`, for a socket that has just been made here."""
+    adopted = _take_over(sock, own)
+    adopted._make_nonblocking()
+    return adopted
+
+
+def _take_over(sock: socket.socket, own: StopEvent | None) -> Socket:
+    taken = Socket(sock.family, sock.type, sock.proto, sock.fileno(), stop=own)
+    taken.settimeout(sock.gettimeout())
+    sock.detach()
+    return taken
+
+
+def _check_socket(sock: object) -> None:
+    if not isinstance(sock, StandardSocket):
+        raise TypeError(f"sock must be a socket.socket, not {type(sock).__name__}")
+    if sock.fileno() < 0:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+# Reading from any socket
+
+
+def iter_chunks(
+    sock: socket.socket, *, stop: StopLike = None, chunk_size: int = 65536, timeout: float | None = None
+) -> Iterator[bytes]:
+    """Yield what arrives on a socket, until the other side ends the stream.
+
+    Args:
+        sock: any `socket.socket`; it stays open. Another one than a `Socket` is not changed, except that one with TLS is
+            non-blocking during each attempt to read, so that meanwhile no other thread may use it.
+        stop: what ends the iteration, besides the socket's own stop, if it has one, and the current stop.
+        chunk_size: the most bytes of one chunk.
+        timeout: seconds to wait for each chunk. None: the socket's own timeout; no limit where that is None or 0.
+
+    Raises:
+        Interrupted: a stop was set. All chunks that were taken from the socket have been yielded, and reading can go on.
+        TimeoutError: nothing came in time; likewise.
+        TypeError, ValueError, OSError: an argument is wrong, or the socket is closed; at once, not at the first chunk.
+
+    A datagram socket has no end: an empty datagram is an empty chunk.
+    """
+    if isinstance(chunk_size, bool) or not isinstance(chunk_size, int):
+        raise TypeError(f"chunk_size must be an int, not {type(chunk_size).__name__}")
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be 1 or more, not {chunk_size}")
+    return _chunks(_Receiver(sock, stop, timeout), chunk_size, endless=sock.type == socket.SOCK_DGRAM)
+
+
+def _chunks(receiver: _Receiver, chunk_size: int, *, endless: bool) -> Iterator[bytes]:
+    with receiver as receive, memoryview(bytearray(chunk_size)) as buffer:
+        while (count := receive(buffer)) or endless:
+            yield bytes(buffer[:count])
+
+
+def recv_exactly(sock: socket.socket, n: int, *, stop: StopLike = None, timeout: float | None = None) -> bytes:
+    """Receive exactly `n` bytes from a stream.
+
+    Args:
+        sock, stop: as for `iter_chunks`.
+        n: how many bytes.
+        timeout: seconds to wait for each part that arrives; None as for `iter_chunks`.
+
+    Raises:
+        Interrupted: a stop was set; `.partial` is what had arrived, and the stream continues after it.
+        Stalled: a `TimeoutError`, with `.partial` likewise.
+        IncompleteRead: an `EOFError`: the stream ended before; `.partial` is what there was.
+        TypeError, ValueError, OSError: an argument is wrong, or the socket is closed.
+    """
+    if isinstance(n, bool) or not isinstance(n, int):
+        raise TypeError(f"n must be an int, not {type(n).__name__}")
+    if n < 0:
+        raise ValueError(f"n must be 0 or more, not {n}")
+    receiver = _Receiver(sock, stop, timeout)
+    if sock.type == socket.SOCK_DGRAM:
+        raise ValueError("sock must be a stream: a datagram that is larger than what is left would lose its end")
+    data = bytearray(n)
+    taken = 0
+    try:
+        with receiver as receive, memoryview(data) as view:
+            while taken < n:
+                count = receive(view[taken:])
+                if not count:
+                    raise IncompleteRead(bytes(view[:taken]), n)
+                taken += count
+    except Interrupted as interrupted:
+        interrupted.transferred, interrupted.partial = taken, bytes(data[:taken])
+        raise
+    except TimeoutError:
+        raise Stalled(f"timed out after {taken} of {n} bytes", bytes(data[:taken])) from None
+    return bytes(data)
+
+
+class _Receiver:
+    """Receives from any socket with a stop and a timeout of the caller's. A context manager, as it may need a descriptor."""
+
+    def __init__(self, sock: socket.socket, stop: StopLike, timeout: float | None) -> None:
+        self._extra = as_stop(stop)
+        _check_socket(sock)
+        self._sock = sock
+        self._timeout = (sock.gettimeout() or None) if timeout is None else check_timeout(timeout)
+        self._own: StopEvent | None = None  # the socket's, and both together
+        self._both: StopEvent | None = self._extra
+
+    def __enter__(self) -> Callable[[memoryview], int]:
+        sock = self._sock
+        if isinstance(sock, Socket):
+            return lambda buffer: sock._receive(buffer, self._stops(sock.stop), self._timeout)
+        if isinstance(sock, ssl.SSLSocket):
+            return self._receive_from_foreign_tls
+        # A second descriptor has a Python object of its own, whose timeout can differ, and stays ours until the end.
+        self._double = Socket(sock.family, sock.type, sock.proto, os.dup(sock.fileno()))
+        return self._receive_from_foreign
+
+    def __exit__(self, *exc_info: object) -> None:
+        if hasattr(self, "_double"):
+            self._double.close()
+
+    def _stops(self, own: StopEvent | None) -> StopEvent | None:
+        if own is not self._own:  # it can be set between two chunks
+            self._own = own
+            self._both = (
+                StopEvent(own, self._extra) if own is not None and self._extra is not None else own or self._extra
+            )
+        return self._both
+
+    def _receive_from_foreign(self, buffer: memoryview) -> int:
+        _check_socket(self._sock)
+        return self._double._receive(buffer, self._extra, self._timeout)
+
+    def _receive_from_foreign_tls(self, buffer: memoryview) -> int:
+        sock, own = self._sock, self._extra
+        deadline: float | None = None
+        has_waited = False
+        while True:
+            check(own)
+            _check_socket(sock)
+            before = sock.gettimeout()
+            sock.settimeout(0.0)
+            try:
+                return sock.recv_into(buffer)
+            except ssl.SSLWantReadError:
+                events = READ
+            except ssl.SSLWantWriteError:
+                events = WRITE
+            finally:
+                sock.settimeout(before)
+            if not has_waited:
+                deadline, has_waited = None if self._timeout is None else time.monotonic() + self._timeout, True
+            wait_ready(sock.fileno(), events, own, deadline)

@@ -1,0 +1,57 @@
+"""`leaves_nothing`: that a piece of code ends with the descriptors, threads and helpers that it began with."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from iointerrupt._wait import abandoned_helpers
+
+# The library's own threads, which end by themselves a grace after the last operation.
+_WATCHERS = ("iointerrupt-watch", "iointerrupt-poll", "iointerrupt-clock")
+
+
+@contextmanager
+def leaves_nothing(what: str, timeout: float = 5.0) -> Iterator[None]:
+    """Check that the block ends with the open descriptors, threads and abandoned helpers that it began with.
+
+    Args:
+        what: the beginning of the message, such as "the test".
+        timeout: seconds that threads which have been told to end have for it.
+
+    Raises:
+        AssertionError: something was left behind; the message names it. Not raised over an error of the block itself.
+    """
+    descriptors, threads = _descriptors(), set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + timeout
+    while left := _left_since(descriptors, threads):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} left behind: {', '.join(left)}")
+        time.sleep(0.005)
+
+
+def _left_since(descriptors: dict[str, str], threads: set[threading.Thread]) -> list[str]:
+    gc.collect()  # what nobody refers to is not left behind, though it may be reported as not closed
+    left = [f"descriptor {n} ({name})" for n, name in _descriptors().items() if descriptors.get(n) != name]
+    left += [f"thread {t.name}" for t in set(threading.enumerate()) - threads if not t.name.startswith(_WATCHERS)]
+    if abandoned_helpers():
+        left.append(f"{abandoned_helpers()} abandoned helpers")
+    return left
+
+
+def _descriptors() -> dict[str, str]:
+    if sys.platform != "linux":
+        return dict.fromkeys(os.listdir("/dev/fd"), "open")
+    found = {}
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found[number] = os.readlink(f"/proc/self/fd/{number}")
+        except FileNotFoundError:  # the one that listed them
+            continue
+    return found

@@ -1,0 +1,288 @@
+"""`files.copy` and `files.copyfileobj`: whole or not at all, and stopped between any two chunks."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iointerrupt import Interrupted, StopEvent, files, use_stop
+from iointerrupt.testing import StopAfter, wait_until_blocked
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A file of 100,000 bytes, with a mode and times that are not the usual ones."""
+    path = tmp_path / "source"
+    path.write_bytes(os.urandom(100_000))
+    path.chmod(0o640)
+    os.utime(path, (1_000_000_000, 1_100_000_000))
+    return path
+
+
+@pytest.fixture(params=["copy_file_range", "sendfile", "read and write"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each of the ways to copy, by taking away those before it; in small chunks."""
+    monkeypatch.setattr("iointerrupt._copy.KERNEL_CHUNK", 10_000)
+    if request.param != "copy_file_range":
+        monkeypatch.setattr("iointerrupt._copy._copy_range", None)
+    if request.param == "read and write":
+        monkeypatch.setattr("iointerrupt._copy._send", None)
+    return str(request.param)
+
+
+def names(folder: Path) -> set[str]:
+    """What is in the folder."""
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_copy_is_as_shutil_makes_it(source: Path, tmp_path: Path, way: str) -> None:
+    """The same bytes, mode and times; under the name given, or in the folder given; the path is returned."""
+    (tmp_path / "folder").mkdir()
+    targets: list[Any] = [
+        tmp_path / "copy",
+        tmp_path / "folder",
+        str(tmp_path / "other"),
+        os.fsencode(tmp_path / "bytes"),
+    ]
+    for target in targets:
+        path: Any = os.fsencode(source) if isinstance(target, bytes) else source
+        expected = shutil.copy2(path, target)
+        one = os.stat(expected)
+        os.unlink(expected)
+        made = files.copy(path, target)
+        two = os.stat(made)
+        assert os.fspath(made) == os.fspath(expected)
+        assert (one.st_mode, one.st_mtime, one.st_size) == (two.st_mode, two.st_mtime, two.st_size)
+        assert Path(os.fsdecode(made)).read_bytes() == source.read_bytes()
+    assert {n for n in names(tmp_path) if n.startswith(".")} == set()
+
+
+def test_a_copy_that_is_stopped_leaves_nothing(source: Path, tmp_path: Path, way: str) -> None:
+    """Wherever it is stopped: no file under either name, and `transferred` says how far it was."""
+    far = set()
+    before = names(tmp_path)
+    for n in range(1, 100):
+        try:
+            files.copy(source, tmp_path / "copy", stop=StopAfter(n))
+        except Interrupted as stopped:
+            far.add(stopped.transferred)
+            assert names(tmp_path) == before
+        else:
+            break
+    assert (tmp_path / "copy").read_bytes() == source.read_bytes()
+    assert {0, 10_000, 90_000, 100_000} <= far
+
+
+def test_a_copy_that_is_stopped_leaves_the_old_file(source: Path, tmp_path: Path, way: str) -> None:
+    """An existing target is replaced in one step or not at all."""
+    target = tmp_path / "copy"
+    target.write_bytes(b"old")
+    with pytest.raises(Interrupted):
+        files.copy(source, target, stop=StopAfter(4))
+    assert target.read_bytes() == b"old"
+    with open(target, "rb") as reader:
+        files.copy(source, target)
+        assert reader.read() == b"old"
+    assert target.read_bytes() == source.read_bytes()
+
+
+def test_a_stop_after_the_rename_undoes_nothing(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the copy has its final name it is done."""
+    stop = StopEvent()
+    replace = os.replace
+
+    def replace_and_stop(*names: Any) -> None:
+        replace(*names)
+        stop.set()
+
+    monkeypatch.setattr(os, "replace", replace_and_stop)
+    files.copy(source, tmp_path / "copy", stop=stop)
+    assert (tmp_path / "copy").read_bytes() == source.read_bytes()
+
+
+def test_progress_is_told_after_each_chunk(source: Path, tmp_path: Path, way: str) -> None:
+    """The bytes so far and in all; its own exception ends the copy and leaves nothing."""
+    told: list[tuple[int, int]] = []
+    files.copy(source, tmp_path / "copy", progress=lambda done, total: told.append((done, total)))
+    assert told == [(done, 100_000) for done in range(10_000, 100_001, 10_000)]
+
+    def fail(done: int, total: int) -> None:
+        raise LookupError
+
+    before = names(tmp_path)
+    with pytest.raises(LookupError):
+        files.copy(source, tmp_path / "other", progress=fail)
+    assert names(tmp_path) == before
+
+
+def test_a_disk_that_is_full_leaves_nothing(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any other failure is raised as it is, and the temporary file is removed."""
+
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("iointerrupt._copy._copy_range", full)
+    before = names(tmp_path)
+    with pytest.raises(OSError, match="No space left"):
+        files.copy(source, tmp_path / "copy")
+    assert names(tmp_path) == before
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP])
+def test_what_the_kernel_refuses_is_copied_in_another_way(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A file system for which one way does not work gets the next."""
+
+    def refuse(*_: Any) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("iointerrupt._copy._copy_range", refuse)
+    monkeypatch.setattr("iointerrupt._copy._send", refuse)
+    files.copy(source, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == source.read_bytes()
+
+
+def test_empty_files_and_those_that_only_seem_so(tmp_path: Path) -> None:
+    """An empty file is copied; one of /proc, of size 0, is copied with what it contains."""
+    (tmp_path / "empty").touch()
+    files.copy(tmp_path / "empty", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b""
+    if os.path.exists("/proc/version"):
+        files.copy("/proc/version", tmp_path / "version")
+        assert (tmp_path / "version").read_bytes() == Path("/proc/version").read_bytes() != b""
+
+
+def test_links_are_as_shutil_treats_them(source: Path, tmp_path: Path) -> None:
+    """Followed by default on both sides; copied as a link with `follow_symlinks=False`."""
+    link = tmp_path / "link"
+    link.symlink_to(source)
+    files.copy(link, tmp_path / "copy")
+    assert not (tmp_path / "copy").is_symlink()
+    files.copy(link, tmp_path / "link2", follow_symlinks=False)
+    assert os.readlink(tmp_path / "link2") == str(source)
+    target = tmp_path / "target"
+    (tmp_path / "through").symlink_to(target)
+    target.write_bytes(b"old")
+    files.copy(source, tmp_path / "through")
+    assert (tmp_path / "through").is_symlink()
+    assert target.read_bytes() == source.read_bytes()
+
+
+def test_what_cannot_be_copied_is_refused(source: Path, tmp_path: Path) -> None:
+    """With the exceptions of shutil and os, and nothing left behind or overwritten."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    os.link(source, tmp_path / "linked")
+    before = names(tmp_path)
+    with pytest.raises(shutil.SameFileError):
+        files.copy(source, source)
+    with pytest.raises(shutil.SameFileError):
+        files.copy(source, tmp_path / "linked")
+    for pair in ((fifo, tmp_path / "copy"), (source, fifo), (source, "/dev/null"), ("/dev/zero", tmp_path / "copy")):
+        with pytest.raises(shutil.SpecialFileError):
+            files.copy(*pair)
+    with pytest.raises(IsADirectoryError):
+        files.copy(tmp_path, tmp_path / "copy")
+    with pytest.raises(FileNotFoundError):
+        files.copy(tmp_path / "missing", tmp_path / "copy")
+    with pytest.raises(FileNotFoundError):
+        files.copy(source, tmp_path / "missing" / "copy")
+    with pytest.raises(TypeError):
+        files.copy(None, tmp_path / "copy")  # type: ignore[arg-type]  # that is the test
+    with pytest.raises(TypeError, match="cannot be a stop"):
+        files.copy(source, tmp_path / "copy", stop=5)  # type: ignore[arg-type]  # that is the test
+    assert names(tmp_path) == before
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_copyfileobj_copies_and_counts(source: Path) -> None:
+    """Between objects of any make, from where they stand."""
+    whole = source.read_bytes()
+    for opens in (open, files.open):
+        target = io.BytesIO()
+        told: list[tuple[int, int | None]] = []
+        with opens(source, "rb") as file:
+            file.seek(10)
+            count = files.copyfileobj(file, target, chunk_size=30_000, progress=_append_to(told))
+        assert count == len(whole) - 10
+        assert target.getvalue() == whole[10:]
+        assert told[-1] == (count, None)
+
+
+def _append_to(told: list[tuple[int, int | None]]) -> Callable[[int, int | None], None]:
+    return lambda done, total: told.append((done, total))
+
+
+def test_copyfileobj_stops_with_an_exact_count(source: Path) -> None:
+    """Wherever it is stopped, what is in the target, in `partial` and still in the source is the whole."""
+    whole = source.read_bytes()
+    for n in range(2, 20):
+        target = io.BytesIO()
+        with open(source, "rb") as file:
+            with pytest.raises(Interrupted) as caught:
+                files.copyfileobj(file, target, chunk_size=9_000, stop=StopAfter(n))
+            assert caught.value.transferred == len(target.getvalue())
+            rest: Any = caught.value.partial or b""
+            assert target.getvalue() + rest + file.read() == whole
+
+
+@pytest.mark.parametrize("ours", [False, True])
+@pytest.mark.parametrize("blocked", ["source", "target"])
+@pytest.mark.parametrize("current", [False, True])
+def test_copyfileobj_stops_while_it_is_blocked(
+    blocked: str,
+    ours: bool,  # noqa: FBT001 - a parameter
+    current: bool,  # noqa: FBT001 - a parameter
+    background: Callable[..., Any],
+) -> None:
+    """On a source that gives nothing more and on a target that takes nothing more, ours or not, no byte is lost."""
+    reader, writer = os.pipe()
+    opens: Any = files.open if ours else open
+    data = os.urandom(300_000)
+    stop = StopEvent()
+
+    copied = threading.Event()
+
+    def copy(source: Any, target: Any) -> Any:
+        with use_stop(stop if current else None):
+            return files.copyfileobj(source, target, stop=None if current else stop, progress=lambda *_: copied.set())
+
+    if blocked == "source":
+        target = io.BytesIO()
+        with opens(reader, "rb") as source, open(writer, "wb", 0) as other:
+            other.write(b"abc")
+            copying = background(copy, source, target)
+            assert copied.wait(20)
+            wait_until_blocked(stop)
+            stop.set()
+            assert copying.error().transferred == len(target.getvalue()) == 3
+    else:
+        with open(reader, "rb") as rest, opens(writer, "wb", 0) as file:
+            copying = background(copy, io.BytesIO(data), file)
+            wait_until_blocked(stop)
+            stop.set()
+            error = copying.error()
+            assert error.transferred > 0
+            file.close()
+            assert rest.read() + error.partial == data
+
+
+def test_copyfileobj_refuses_what_is_not_binary(tmp_path: Path) -> None:
+    """Text, and what is no file at all."""
+    (tmp_path / "file").touch()
+    with open(tmp_path / "file", encoding="utf-8") as text:
+        for pair in ((text, io.BytesIO()), (io.BytesIO(), text), (None, io.BytesIO()), (io.BytesIO(), "path")):
+            with pytest.raises(TypeError):
+                files.copyfileobj(*pair)
+    with pytest.raises(ValueError, match="chunk_size"):
+        files.copyfileobj(io.BytesIO(), io.BytesIO(), chunk_size=0)

@@ -112,7 +112,7 @@ def _pipe() -> Iterator[Block]:
     with files.wrap(reader) as raw, os.fdopen(writer, "wb"):
 
         def block(stop: StopLike) -> object:
-            raw.stop = stop  # type: ignore[attr-defined]
+            raw.stop = stop
             return raw.read(1)
 
         yield block

@@ -23,8 +23,8 @@ from typing import Any, BinaryIO
 import requests
 
 from iointerrupt import files, http, sockets
-from iointerrupt._blocked import blocked_threads
 from iointerrupt._errors import Interrupted
+from iointerrupt._signal.blocked import blocked_threads
 from iointerrupt._stop import StopEvent, as_stop
 
 # What each peer sends before it goes silent.
@@ -223,12 +223,12 @@ def _large_file(event: threading.Event, folder: str, resources: ExitStack) -> tu
 
     def ours(count: Callable[[int], object]) -> None:
         with files.open(path, "rb", stop=event) as file:
-            hashlib.file_digest(Counted(file, count), "sha256")  # type: ignore[arg-type]
+            hashlib.file_digest(Counted(file, count), "sha256")
 
     def usual(count: Callable[[int], object]) -> None:
         with open(path, "rb") as file:
             while not event.is_set():
-                hashlib.file_digest(Counted(file, count), "sha256")  # type: ignore[arg-type]
+                hashlib.file_digest(Counted(file, count), "sha256")
 
     return ours, usual
 

@@ -7,7 +7,7 @@
     │   └── ResourceBusy        two threads on an object that serves one
     └── OSError
         └── TimeoutError
-            └── Stalled         a timeout in the middle of a read that had already taken bytes
+            └── Stalled         a timeout in the middle of an operation that had already moved bytes
 
 `Interrupted` is neither an `OSError` nor a `BaseException`, and both are deliberate. urllib3 turns an
 `OSError` into a `ProtocolError` or retries on a new connection, which is the opposite of stopping. A
@@ -64,10 +64,10 @@ class ResourceBusy(RuntimeError):
 
 
 class Stalled(TimeoutError):
-    """The `timeout=` of a read passed after the read had taken bytes, which are in `partial` and so not lost.
+    """The `timeout=` of one wait passed in the middle of a read, a write or a close, and `partial` is what is not lost.
 
     Attributes:
-        partial: what the read had taken; a retry continues after it.
+        partial: what a read or a write had taken, which a retry continues after; or what a close could not write.
     """
 
     def __init__(self, message: str, partial: bytes | str) -> None:

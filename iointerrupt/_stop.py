@@ -8,9 +8,9 @@ nothing behind. A child with a pending callback is held by its ancestors until t
 
 Some events must be *asked*, because nobody calls their `set`: those that stand for a foreign event or a callable, and
 those with a deadline. They and their descendants ask at every check; what is blocked on them holds a watcher
-(`_watch`), and counts deadlines itself.
+(`_signal.watch`), and counts deadlines itself.
 
-Locking: none on the way of `set()`, which a signal handler may call (see `_latch`). `_lock` guards the table of followed
+Locking: none on the way of `set()`, which a signal handler may call (see `_signal.latch`). `_lock` guards the table of followed
 stops and the making of public descriptors; it is re-entrant for that handler's sake, and nothing is called under it.
 """
 
@@ -27,12 +27,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 
-from iointerrupt._blocked import Blocked
-from iointerrupt._callbacks import Registration
 from iointerrupt._errors import DeadlineExceeded, Interrupted
-from iointerrupt._latch import Cause, Latch, Parker
-from iointerrupt._wake import Wake
-from iointerrupt._watch import CallablePoller, Clock, EventHook, EventWatcher
+from iointerrupt._signal.blocked import Blocked
+from iointerrupt._signal.callbacks import Registration
+from iointerrupt._signal.latch import Cause, Latch, Parker
+from iointerrupt._signal.wake import Wake
+from iointerrupt._signal.watch import CallablePoller, Clock, EventHook, EventWatcher
 
 TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name
 if TYPE_CHECKING:

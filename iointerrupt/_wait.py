@@ -7,9 +7,9 @@ order of things for the whole library: a stop that is set wins over readiness an
 be made and closed for each wait.
 
 Helpers are daemon threads that run what the kernel cannot be asked to leave (`getaddrinfo`, a read from a disk that
-hangs). A stop abandons a helper: its caller goes on, and what it returns later is discarded. `_slots` bounds how many of
-each kind there are. `_helpers` is guarded by `_helpers_lock`; a helper's outcome is written by the helper before
-`unpark` and read by the caller after.
+hangs). A stop abandons a helper: its caller goes on, and what it returns later is discarded. How many of a kind there
+may be is bounded. Each `Helpers` guards its counts, its queue and the outcomes of its jobs with a lock of its own, under
+which nothing is called.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from iointerrupt._blocked import Blocked
-from iointerrupt._latch import Parker
+from iointerrupt._signal.blocked import Blocked
+from iointerrupt._signal.latch import Parker
 from iointerrupt._stop import StopEvent, _current
 
 TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name

@@ -16,19 +16,19 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from iointerrupt._buffered import BUFFER_SIZE, BufferedRandom, BufferedReader, BufferedWriter
-from iointerrupt._copy import copy_file, copy_stream, puller
-from iointerrupt._diskfile import DiskFile
-from iointerrupt._open import open_raw
-from iointerrupt._rawfile import CHUNK_SIZE, StreamFile, check_size
+from iointerrupt._files.copying import copy_file, copy_stream, puller
+from iointerrupt._files.disk import DiskFile
+from iointerrupt._files.opening import open_raw
+from iointerrupt._files.raw import CHUNK_SIZE, StreamFile, check_size
+from iointerrupt._files.wrapped import descriptor_mode, wrap_object
 from iointerrupt._stop import as_stop, check_timeout
-from iointerrupt._text import open_text
-from iointerrupt._wrapped import descriptor_mode, wrap_object
+from iointerrupt._streams.buffered import BUFFER_SIZE, BufferedRandom, BufferedReader, BufferedWriter
+from iointerrupt._streams.text import open_text
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorOrPath, StrOrBytesPath
 
-    from iointerrupt._rawfile import RawFile
+    from iointerrupt._files.raw import RawFile
     from iointerrupt._stop import StopEvent
     from iointerrupt._types import StopLike
 

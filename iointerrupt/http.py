@@ -12,8 +12,8 @@ headers, the body, redirects, the pause before a retry, and the wait for a conne
 raises `Interrupted`, which neither requests nor urllib3 takes for a failure of the network: nothing is tried again, the
 connection is closed, and the session goes on to work.
 
-This module has what a program configures; `_pool` and `_idle` have the connections, `_body` the reading of bodies,
-`_trust` the TLS contexts, `_socks` the SOCKS proxies.
+This module has what a program configures; `_http.pool` and `_http.idle` have the connections, `_http.body` the reading of bodies,
+`_http.trust` the TLS contexts, `_http.socks` the SOCKS proxies.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ import urllib3.util
 if not hasattr(urllib3, "BaseHTTPResponse"):  # asked before the imports below, which would fail with less to say
     raise ImportError("iointerrupt.http needs urllib3 2.0 or newer, and an older one is installed")
 
-from iointerrupt._body import BodyFile, Chunks, ReadTimeout, iter_chunks
-from iointerrupt._buffered import BufferedReader
-from iointerrupt._idle import Shared
-from iointerrupt._pool import PoolManager, ProxyManager
+from iointerrupt._http.body import BodyFile, Chunks, ReadTimeout, iter_chunks
+from iointerrupt._http.idle import Shared
+from iointerrupt._http.pool import PoolManager, ProxyManager
 from iointerrupt._stop import StopEvent, as_stop, check_timeout, current_stop, use_stop
+from iointerrupt._streams.buffered import BufferedReader
 from iointerrupt._types import StopLike
 from iointerrupt._wait import check, stops
 
@@ -222,7 +222,7 @@ class Adapter(requests.adapters.HTTPAdapter):
             }
             if proxy.lower().startswith("socks"):
                 try:
-                    from iointerrupt._socks import SOCKSProxyManager  # noqa: PLC0415 - PySocks may not be there
+                    from iointerrupt._http.socks import SOCKSProxyManager  # noqa: PLC0415 - PySocks may not be there
                 except ImportError as error:
                     raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.") from error
                 username, password = requests.utils.get_auth_from_url(proxy)

@@ -1,6 +1,6 @@
 """Sockets that stop: what `socket` and `ssl` have that blocks, with the same names and types.
 
-`Socket` is in `_socket`, over `_basesocket`, and `SSLSocket` in `_tls`. Here are the functions that make them, and two that read from any
+`Socket` is in `_sockets.socket`, over `_sockets.base`, and `SSLSocket` in `_sockets.tls`. Here are the functions that make them, and two that read from any
 socket, also one that other code made.
 """
 
@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from iointerrupt._basesocket import StandardSocket, parse_timeout
-from iointerrupt._dns import AddressInfo, getaddrinfo, lookup
 from iointerrupt._errors import Interrupted, Stalled
-from iointerrupt._socket import SendTimeout, Socket
+from iointerrupt._sockets.base import StandardSocket, parse_timeout
+from iointerrupt._sockets.dns import AddressInfo, getaddrinfo, lookup
+from iointerrupt._sockets.socket import SendTimeout, Socket
+from iointerrupt._sockets.tls import SSLSocket
 from iointerrupt._stop import StopEvent, as_stop, check_timeout
-from iointerrupt._tls import SSLSocket
 from iointerrupt._types import StopLike
 from iointerrupt._wait import READ, WRITE, check, wait_ready
 

@@ -23,7 +23,7 @@ class Background:
     def _run(self, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
         try:
             self._outcome.append((function(*args, **kwargs), None))
-        except BaseException as error:  # noqa: BLE001 - whatever it is, a test asks for it
+        except BaseException as error:
             self._outcome.append((None, error.with_traceback(None)))
 
     def _join(self) -> tuple[Any, BaseException | None]:

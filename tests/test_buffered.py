@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from iointerrupt import Interrupted, ResourceBusy, Stalled, StopEvent, use_stop
-from iointerrupt._buffered import BufferedRandom, BufferedReader, BufferedRWPair, BufferedWriter
+from iointerrupt._streams.buffered import BufferedRandom, BufferedReader, BufferedWriter
+from iointerrupt._streams.pair import BufferedRWPair
 
 STOP = "stop"
 TIME_OUT = "time out"

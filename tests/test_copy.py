@@ -31,11 +31,11 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture(params=["copy_file_range", "sendfile", "read and write"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each of the ways to copy, by taking away those before it; in small chunks."""
-    monkeypatch.setattr("iointerrupt._copy.KERNEL_CHUNK", 10_000)
+    monkeypatch.setattr("iointerrupt._files.copying.KERNEL_CHUNK", 10_000)
     if request.param != "copy_file_range":
-        monkeypatch.setattr("iointerrupt._copy._copy_range", None)
+        monkeypatch.setattr("iointerrupt._files.copying._copy_range", None)
     if request.param == "read and write":
-        monkeypatch.setattr("iointerrupt._copy._send", None)
+        monkeypatch.setattr("iointerrupt._files.copying._send", None)
     return str(request.param)
 
 
@@ -130,7 +130,7 @@ def test_a_disk_that_is_full_leaves_nothing(source: Path, tmp_path: Path, monkey
     def full(*_: Any) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("iointerrupt._copy._copy_range", full)
+    monkeypatch.setattr("iointerrupt._files.copying._copy_range", full)
     before = names(tmp_path)
     with pytest.raises(OSError, match="No space left"):
         files.copy(source, tmp_path / "copy")
@@ -146,8 +146,8 @@ def test_what_the_kernel_refuses_is_copied_in_another_way(
     def refuse(*_: Any) -> int:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("iointerrupt._copy._copy_range", refuse)
-    monkeypatch.setattr("iointerrupt._copy._send", refuse)
+    monkeypatch.setattr("iointerrupt._files.copying._copy_range", refuse)
+    monkeypatch.setattr("iointerrupt._files.copying._send", refuse)
     files.copy(source, tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == source.read_bytes()
 
@@ -241,8 +241,8 @@ def test_copyfileobj_stops_with_an_exact_count(source: Path) -> None:
 @pytest.mark.parametrize("current", [False, True])
 def test_copyfileobj_stops_while_it_is_blocked(
     blocked: str,
-    ours: bool,  # noqa: FBT001 - a parameter
-    current: bool,  # noqa: FBT001 - a parameter
+    ours: bool,
+    current: bool,
     background: Callable[..., Any],
 ) -> None:
     """On a source that gives nothing more and on a target that takes nothing more, ours or not, no byte is lost."""

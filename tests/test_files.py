@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 
 from iointerrupt import DeadlineExceeded, Interrupted, ResourceBusy, StopEvent, files, use_stop
-from iointerrupt._text import StreamText
+from iointerrupt._streams.text import StreamText
 from iointerrupt.testing import StopAfter, wait_until_blocked
 
 MODES = [kind + plus + form for kind in "rwxa" for plus in ("", "+") for form in ("", "t", "b")]
@@ -607,7 +607,7 @@ def test_sockets_and_kernels_that_do_not_answer(
 ) -> None:
     """A descriptor of a socket works; so does everything where only poll says whether a call would block."""
     if not kernel_answers:
-        monkeypatch.setattr("iointerrupt._rawfile._NOWAIT", 0)
+        monkeypatch.setattr("iointerrupt._files.raw._NOWAIT", 0)
     one, two = socket.socketpair()
     stop = StopEvent()
     data = os.urandom(400_000)

@@ -205,7 +205,7 @@ def test_without_hanging_it_is_a_file_like_any_other(tmp_path: Path) -> None:
         file.seek(-2, os.SEEK_END)
         assert file.readall() == b"w!"
         assert file.truncate(2) == 2
-        assert repr(file) == f"<iointerrupt._diskfile.DiskFile name={str(path)!r} mode='ab+'>"
+        assert repr(file) == f"<iointerrupt._files.disk.DiskFile name={str(path)!r} mode='ab+'>"
         with pytest.raises(OSError, match="Invalid argument"):
             file.seek(-1)
         with pytest.raises(ValueError, match="whence"):

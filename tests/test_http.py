@@ -477,7 +477,7 @@ class TestPool:
 
     def test_stop_and_connection_together(self):
         """A connection that comes together with the stop goes to the next in line, or back into the pool."""
-        from iointerrupt._idle import IdleConnections, Shared
+        from iointerrupt._http.idle import IdleConnections, Shared
 
         idle = IdleConnections(1)
         idle.shared = Shared(StopEvent())
@@ -503,7 +503,7 @@ class TestPool:
         """A wait for a connection with a timeout ends with it, as the standard queue's does."""
         import queue
 
-        from iointerrupt._idle import IdleConnections
+        from iointerrupt._http.idle import IdleConnections
 
         idle = IdleConnections(1)
         with pytest.raises(queue.Empty):

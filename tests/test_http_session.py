@@ -176,7 +176,7 @@ class TestTrust:
 
     def test_shared(self, authority):
         """Connections that trust the same share a context; others do not."""
-        from iointerrupt._trust import Trust
+        from iointerrupt._http.trust import Trust
 
         trust = Trust("CERT_REQUIRED", authority[1])
         assert trust.context() is Trust("CERT_REQUIRED", authority[1]).context()

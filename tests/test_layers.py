@@ -15,23 +15,20 @@ PACKAGE = Path(iointerrupt.__file__).parent
 
 # From the ground up; a module may import from the rows below its own, and from its own row where that makes no circle.
 ROWS = [
-    {"_errors", "_wake"},
-    {"_watch", "_latch", "_types"},
-    {"_callbacks", "_blocked"},
+    {"_errors", "_types"},
+    {"_signal"},
     {"_stop"},
     {"_wait"},
-    {"_feed", "_buffered", "_text"},
-    {"_open", "_rawfile", "_diskfile", "_wrapped", "_copy"}
-    | {"_dns", "_basesocket", "_socket", "_sendfile", "_sockfile", "_tls"},
+    {"_streams"},
+    {"_files", "_sockets"},
     {"files", "sockets"},
-    {"_trust", "_idle", "_pool", "_socks", "_direct", "_body"},
+    {"_http"},
     {"http"},
     {"testing"},
     {"_demo"},
     {"cli"},
     {"__main__"},
 ]
-
 
 TOP = {path.stem for path in PACKAGE.iterdir()}
 

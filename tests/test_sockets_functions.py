@@ -14,7 +14,7 @@ import pytest
 import trustme
 
 from iointerrupt import Interrupted, Stalled, StopEvent, sockets, use_stop
-from iointerrupt._dns import _helpers
+from iointerrupt._sockets.dns import _helpers
 from iointerrupt.sockets import IncompleteRead, Socket
 from iointerrupt.testing import wait_until_blocked
 

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from iointerrupt import files
-from iointerrupt._buffered import BufferedRandom, BufferedReader, BufferedRWPair, BufferedWriter
-from iointerrupt._rawfile import RegularFile
-from iointerrupt._text import SeekableText
+from iointerrupt._files.raw import RegularFile
+from iointerrupt._streams.buffered import BufferedRandom, BufferedReader, BufferedWriter
+from iointerrupt._streams.pair import BufferedRWPair
+from iointerrupt._streams.text import SeekableText
 
 # They leave objects unclosed themselves.
 pytestmark = pytest.mark.filterwarnings("ignore")

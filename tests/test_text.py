@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from iointerrupt import Interrupted, Stalled, StopEvent, files, use_stop
-from iointerrupt._buffered import BufferedReader, BufferedRWPair, BufferedWriter
-from iointerrupt._text import StreamText, open_text
+from iointerrupt._streams.buffered import BufferedReader, BufferedWriter
+from iointerrupt._streams.pair import BufferedRWPair
+from iointerrupt._streams.text import StreamText, open_text
 from iointerrupt.testing import StopAfter, wait_until_blocked
 
 NEWLINES = [None, "", "\n", "\r", "\r\n"]
@@ -153,7 +154,7 @@ def test_a_regular_file_that_is_stopped_at_every_check_loses_no_character(
     tmp_path: Path, newline: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Wherever a stop comes, `partial` and the next reads make the whole, and `tell` still leads back."""
-    monkeypatch.setattr("iointerrupt._text._PORTION", 7)
+    monkeypatch.setattr("iointerrupt._streams.text._PORTION", 7)
     path = tmp_path / "text"
     path.write_bytes(TEXT.encode() * 20)
     with open(path, newline=newline, encoding="utf-8") as file:
@@ -186,7 +187,7 @@ def test_a_regular_file_that_is_stopped_at_every_check_loses_no_character(
 
 def test_a_long_line_is_read_in_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line that is longer than a portion comes whole, whatever its end and wherever that is cut."""
-    monkeypatch.setattr("iointerrupt._text._PORTION", 5)
+    monkeypatch.setattr("iointerrupt._streams.text._PORTION", 5)
     path = tmp_path / "text"
     for newline, length in itertools.product(["\n", "\r", "\r\n", ""], range(1, 17)):
         lines = [f"{'x' * length}{newline or chr(10)}", f"{'y' * (length + 3)}{newline or chr(10)}", "z" * length]

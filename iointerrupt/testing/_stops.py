@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 
-from iointerrupt._blocked import blocked_threads, observers
+from iointerrupt._signal.blocked import blocked_threads, observers
 from iointerrupt._stop import StopEvent, as_stop, check_timeout
 from iointerrupt._types import StopLike
 

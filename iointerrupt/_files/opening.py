@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from iointerrupt._blocked import Blocked
-from iointerrupt._diskfile import DiskFile, on_disk
-from iointerrupt._latch import Parker
-from iointerrupt._rawfile import RegularFile, StoppableFile, StreamFile, is_stream
+from iointerrupt._files.disk import DiskFile, on_disk
+from iointerrupt._files.raw import RegularFile, StoppableFile, StreamFile, is_stream
+from iointerrupt._signal.blocked import Blocked
+from iointerrupt._signal.latch import Parker
 from iointerrupt._stop import StopEvent
 from iointerrupt._wait import READ, _park, check, stops, wait_ready
 

@@ -6,7 +6,7 @@ These are subclasses of `io.FileIO`, and so keep its name, mode, `closefd` and `
 - `StreamFile`, for pipes, FIFOs, terminals and devices: try, and wait in `_wait` where that would block.
 
 The switch O_NONBLOCK belongs to the open file, which other processes may share (a terminal, a stdin): they would suddenly
-meet EAGAIN. So it is set on what this library has opened itself (`_open`), never on a descriptor that was handed in. There
+meet EAGAIN. So it is set on what this library has opened itself (`_files.opening`), never on a descriptor that was handed in. There
 the question "would this block?" is asked with each call instead (preadv2(2), RWF_NOWAIT); where the kernel does not
 answer it, which is for terminals, through a second open file for the same terminal; and without that by poll before
 each call.
@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from iointerrupt import _wait
 from iointerrupt._errors import Interrupted, ResourceBusy
-from iointerrupt._feed import Feed, feed_for, with_taken
 from iointerrupt._stop import StopEvent, as_stop
+from iointerrupt._streams.feed import Feed, feed_for, with_taken
 from iointerrupt._types import StopLike
 from iointerrupt._wait import READ, WRITE, check
 

@@ -13,7 +13,13 @@ import socket
 import urllib3.contrib.socks
 
 from iointerrupt import sockets
-from iointerrupt._pool import HTTPConnectionPool, HTTPSConnection, HTTPSConnectionPool, PoolManager, StoppableConnection
+from iointerrupt._http.pool import (
+    HTTPConnectionPool,
+    HTTPSConnection,
+    HTTPSConnectionPool,
+    PoolManager,
+    StoppableConnection,
+)
 from iointerrupt._wait import Helpers
 
 _helpers = Helpers("iointerrupt-socks", 32)

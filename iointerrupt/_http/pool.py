@@ -26,9 +26,9 @@ from urllib3.util.ssltransport import SSLTransport
 
 from iointerrupt import sockets
 from iointerrupt._errors import Interrupted
-from iointerrupt._idle import IdleConnections, Shared
+from iointerrupt._http.idle import IdleConnections, Shared
+from iointerrupt._http.trust import Trust, adopt
 from iointerrupt._stop import StopEvent
-from iointerrupt._trust import Trust, adopt
 
 
 def innermost(sock: Any) -> Any:

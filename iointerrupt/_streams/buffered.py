@@ -27,8 +27,8 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from iointerrupt._errors import Interrupted, ResourceBusy, Stalled
-from iointerrupt._feed import Feed, feed_for, moved, with_taken
 from iointerrupt._stop import StopEvent, _current
+from iointerrupt._streams.feed import Feed, feed_for, moved, with_taken
 from iointerrupt._types import StopLike
 from iointerrupt._wait import check
 
@@ -245,7 +245,7 @@ class Writing(_Layer):
     """The writing half of a buffered class.
 
     The spill: `TextIOWrapper` drops what it wanted to write when a write fails. So what comes from text is always taken
-    (`_absorb`): what cannot be written stays in `_feed.spill`, behind the buffer, and goes out before anything else does.
+    (`_absorb`): what cannot be written stays in `_streams.feed.spill`, behind the buffer, and goes out before anything else does.
     """
 
     __slots__ = ()
@@ -398,7 +398,7 @@ class BufferedReader(Reading, io.BufferedReader):  # type: ignore[override]  # a
     """An `io.BufferedReader` of which an interrupted read loses no byte.
 
     Args:
-        raw: the raw file, which it owns. What a raw file may offer beyond `io.RawIOBase` is listed in `_feed`.
+        raw: the raw file, which it owns. What a raw file may offer beyond `io.RawIOBase` is listed in `_streams.feed`.
         buffer_size: in bytes.
 
     Raises:
@@ -462,88 +462,3 @@ class BufferedRandom(Reading, Writing, io.BufferedRandom):  # type: ignore[overr
     _c_peek = io.BufferedRandom.peek
     _c_write = io.BufferedRandom.write
     _c_flush = io.BufferedRandom.flush
-
-
-class BufferedRWPair(io.BufferedRWPair):
-    """An `io.BufferedRWPair` of which an interruption loses and repeats no byte.
-
-    One thread may read while another writes.
-
-    Args:
-        reader: a raw file that can be read.
-        writer: a raw file that can be written; the same, for a socket.
-        buffer_size: in bytes, of each of the two buffers.
-    """
-
-    __slots__ = ("_reader", "_writer")
-
-    def __init__(self, reader: Any, writer: Any, buffer_size: int = BUFFER_SIZE) -> None:
-        # Not super().__init__(), which would make io's own two; nothing below goes to them.
-        self._reader = BufferedReader(reader, buffer_size)
-        self._writer = BufferedWriter(writer, buffer_size)
-
-    @property
-    def stop(self) -> StopEvent | None:
-        """The own stop of both halves."""
-        return self._reader.stop
-
-    @stop.setter
-    def stop(self, stop: StopLike) -> None:
-        self._reader.stop = stop
-        self._writer.stop = stop
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        return self._reader.read(size)
-
-    def readline(self, size: int | None = -1, /) -> bytes:
-        return self._reader.readline(size)
-
-    def readlines(self, hint: int | None = -1, /) -> list[bytes]:
-        return self._reader.readlines(-1 if hint is None else hint)
-
-    def read1(self, size: int = -1, /) -> bytes:
-        return self._reader.read1(size)
-
-    def peek(self, size: int = 0, /) -> bytes:
-        return self._reader.peek(size)
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        return self._reader.readinto(buffer)
-
-    def readinto1(self, buffer: WriteableBuffer, /) -> int:
-        return self._reader.readinto1(buffer)
-
-    def write(self, buffer: ReadableBuffer, /) -> int:
-        return self._writer.write(buffer)
-
-    def writelines(self, lines: Iterable[ReadableBuffer], /) -> None:
-        self._writer.writelines(lines)
-
-    def flush(self) -> None:
-        self._writer.flush()
-
-    def readable(self) -> bool:
-        return self._reader.readable()
-
-    def writable(self) -> bool:
-        return self._writer.writable()
-
-    def isatty(self) -> bool:
-        return self._writer.isatty() or self._reader.isatty()
-
-    @property
-    def closed(self) -> bool:
-        return self._writer.closed
-
-    def close(self) -> None:
-        """Close both halves, the writer first; see `BufferedWriter.close`."""
-        try:
-            self._writer.close()
-        finally:
-            self._reader.close()
-
-    def _source(self) -> Feed:
-        return self._reader._feed
-
-    def _absorb(self, data: bytes) -> None:
-        self._writer._absorb(data)

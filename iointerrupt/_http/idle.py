@@ -13,8 +13,8 @@ import time
 from typing import Any
 
 from iointerrupt import _wait
-from iointerrupt._blocked import Blocked
-from iointerrupt._latch import Parker
+from iointerrupt._signal.blocked import Blocked
+from iointerrupt._signal.latch import Parker
 from iointerrupt._stop import StopEvent
 
 

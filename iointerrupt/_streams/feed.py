@@ -3,7 +3,7 @@
 The buffers of `io` are C code that throws away what a `read(n)`, `readline` or `readinto` has taken when the raw file
 raises in the middle of it. When the raw file says None instead ("nothing at the moment"), they return what they had. So a
 feed says None where the raw file raises `Interrupted` or `TimeoutError`, and keeps the exception; the buffered classes
-(`_buffered`) find it there after the C method has returned, put the bytes into it, and raise it.
+(`_streams.buffered`) find it there after the C method has returned, put the bytes into it, and raise it.
 
 Who owns what: a feed belongs to one buffered object, and refers to its raw file; the raw file refers back weakly, in
 `_mirrors`. `errors` is kept by thread, since a second thread may be inside before the first has picked its own up. Every
@@ -30,7 +30,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from iointerrupt._errors import Interrupted, Stalled
-from iointerrupt._latch import Latch
+from iointerrupt._signal.latch import Latch
 from iointerrupt._stop import StopEvent, as_stop, ever_current
 from iointerrupt._types import StopLike
 
@@ -101,7 +101,9 @@ class Feed:
         self.direct = False  # what is written now is a caller's data, not the buffer
         self.left: int | None = None  # of such a write that failed, how many bytes had not been taken
         self.unwritten = b""  # of a close that failed, what was still in the buffer
-        self.spill: list[bytes] = []  # text that a write took although the raw file did not, see `_buffered.Writing`
+        self.spill: list[
+            bytes
+        ] = []  # text that a write took although the raw file did not, see `_streams.buffered.Writing`
 
     def bind(self, stop: StopLike) -> None:
         """Give the raw file another stop."""

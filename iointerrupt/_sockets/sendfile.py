@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from iointerrupt._socket import Socket
+    from iointerrupt._sockets.socket import Socket
 
 GiveUp: type[Exception] = socket._GiveupOnSendfile  # type: ignore[attr-defined]  # what socket.socket.sendfile catches
 

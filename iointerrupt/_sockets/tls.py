@@ -27,7 +27,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iointerrupt._errors import Interrupted
-from iointerrupt._socket import SendTimeout, Socket
+from iointerrupt._sockets.socket import SendTimeout, Socket
 from iointerrupt._stop import StopEvent
 from iointerrupt._wait import READ, WRITE, check
 

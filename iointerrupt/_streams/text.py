@@ -3,7 +3,7 @@
 `TextIOWrapper` is C code that loses what it has decoded, or has yet to write, when its buffer raises in the middle. So a
 `_TextFeed` stands between the two:
 
-- Writing: the buffer takes all that comes from text, whatever happens (`_buffered.Writing`), and the feed remembers what
+- Writing: the buffer takes all that comes from text, whatever happens (`_streams.buffered.Writing`), and the feed remembers what
   it raised. A write that has begun has therefore taken all of its text, and `Interrupted.transferred` is its length; it
   is 0 where the stop was there before.
 - Reading a regular file (`SeekableText`): nothing there waits for long, so the C code is kept from any stop, and reads
@@ -26,8 +26,8 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
 from iointerrupt._errors import Interrupted
-from iointerrupt._feed import moved, with_taken
 from iointerrupt._stop import StopEvent, _current, as_stop
+from iointerrupt._streams.feed import moved, with_taken
 from iointerrupt._wait import check
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ _c_readline = io.TextIOWrapper.readline
 
 
 class _ForeignSource:
-    """What stands for the `_feed.Feed` of a buffer that is not ours: it knows the stop, and whether it is closed."""
+    """What stands for the `_streams.feed.Feed` of a buffer that is not ours: it knows the stop, and whether it is closed."""
 
     __slots__ = ("buffer", "stop")
 
@@ -453,7 +453,7 @@ def open_text(
     line_buffering: bool = False,
     write_through: bool = False,
 ) -> SeekableText | StreamText:
-    """Text over one of the classes of `_buffered`; arguments as for `io.TextIOWrapper`."""
+    """Text over one of the classes of `_streams.buffered`; arguments as for `io.TextIOWrapper`."""
     raw = getattr(buffer, "raw", None)
     streams = buffer.readable() and not getattr(raw, "_never_blocks", False)
     kind = StreamText if streams else SeekableText

@@ -24,9 +24,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from iointerrupt._errors import Interrupted
-from iointerrupt._feed import with_taken
-from iointerrupt._rawfile import RawFile
+from iointerrupt._files.raw import RawFile
 from iointerrupt._stop import StopEvent
+from iointerrupt._streams.feed import with_taken
 from iointerrupt._wait import Helpers
 
 if TYPE_CHECKING:

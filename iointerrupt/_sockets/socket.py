@@ -2,7 +2,7 @@
 
 An operation is: check the stops, make one attempt that does not wait, and only if that would block, wait and try again. So
 there is one system call for each chunk while data flows. How an attempt is kept from waiting, and how the wait ends, is
-`_basesocket`'s business.
+`_sockets.base`'s business.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from iointerrupt._basesocket import BaseSocket, StandardSocket
-from iointerrupt._dns import numeric
 from iointerrupt._errors import Interrupted
-from iointerrupt._sendfile import send_by_chunks, send_by_kernel
-from iointerrupt._sockfile import open_over
+from iointerrupt._sockets.base import BaseSocket, StandardSocket
+from iointerrupt._sockets.dns import numeric
+from iointerrupt._sockets.makefile import open_over
+from iointerrupt._sockets.sendfile import send_by_chunks, send_by_kernel
 from iointerrupt._stop import StopEvent
 from iointerrupt._wait import READ, WRITE, check, stops
 

@@ -20,12 +20,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from iointerrupt._blocked import Blocked
 from iointerrupt._errors import Interrupted, ResourceBusy
-from iointerrupt._feed import with_taken
-from iointerrupt._latch import Parker
-from iointerrupt._rawfile import CHUNK_SIZE, RawFile, RegularFile, StoppableFile, StreamFile, is_stream
+from iointerrupt._files.raw import CHUNK_SIZE, RawFile, RegularFile, StoppableFile, StreamFile, is_stream
+from iointerrupt._signal.blocked import Blocked
+from iointerrupt._signal.latch import Parker
 from iointerrupt._stop import StopEvent
+from iointerrupt._streams.feed import with_taken
 from iointerrupt._wait import READ, Helpers, _park, check, stops, wait_ready
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 
 from iointerrupt._errors import Interrupted
-from iointerrupt._wake import Wake
+from iointerrupt._signal.wake import Wake
 
 
 class Cause:

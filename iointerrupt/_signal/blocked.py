@@ -12,8 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from threading import get_ident
 
-from iointerrupt._latch import Cause, Latch
-from iointerrupt._wake import Wake
+from iointerrupt._signal.latch import Cause, Latch
+from iointerrupt._signal.wake import Wake
 
 TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name
 if TYPE_CHECKING:

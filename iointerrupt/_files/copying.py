@@ -1,7 +1,7 @@
 """Copies that stop between two chunks, and leave nothing half done under a final name.
 
 `copy_file` has the kernel copy where it can (copy_file_range(2), sendfile(2)), in chunks. `copy_stream` copies between any
-two binary file objects; where those are not ours, `_wrapped` makes their waits stop.
+two binary file objects; where those are not ours, `_files.wrapped` makes their waits stop.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 from iointerrupt._errors import Interrupted
-from iointerrupt._feed import moved
+from iointerrupt._files.wrapped import check_binary, wrap_object
 from iointerrupt._stop import StopEvent, current_stop, use_stop
+from iointerrupt._streams.feed import moved
 from iointerrupt._wait import check
-from iointerrupt._wrapped import check_binary, wrap_object
 
 #: Bytes that the kernel copies between two checks.
 KERNEL_CHUNK: Final = 1 << 23

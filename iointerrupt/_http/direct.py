@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib3.exceptions import IncompleteRead
 
 from iointerrupt._errors import Interrupted
-from iointerrupt._socket import Socket
+from iointerrupt._sockets.socket import Socket
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

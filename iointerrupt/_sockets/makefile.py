@@ -1,7 +1,7 @@
 """Files over a socket: what `Socket.makefile` returns.
 
 The standard `socket.SocketIO` refuses to go on after a timeout, since the stock buffers above it have lost bytes then. The
-buffers here lose none (see `_buffered`), so neither a timeout nor a stop ends the file.
+buffers here lose none (see `_streams.buffered`), so neither a timeout nor a stop ends the file.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import io
 import socket
 from typing import TYPE_CHECKING, Any
 
-from iointerrupt._buffered import BufferedReader, BufferedRWPair, BufferedWriter
-from iointerrupt._text import open_text
+from iointerrupt._streams.buffered import BufferedReader, BufferedWriter
+from iointerrupt._streams.pair import BufferedRWPair
+from iointerrupt._streams.text import open_text
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-    from iointerrupt._socket import Socket
+    from iointerrupt._sockets.socket import Socket
     from iointerrupt._stop import StopEvent
     from iointerrupt._types import StopLike
 
@@ -60,7 +61,7 @@ def open_over(
 
 
 class SocketFile(socket.SocketIO):
-    """The raw file; what it offers beyond `io.RawIOBase` is in `_feed`."""
+    """The raw file; what it offers beyond `io.RawIOBase` is in `_streams.feed`."""
 
     _sock: Socket
 

@@ -29,12 +29,12 @@ import requests
 from urllib3.exceptions import DecodeError, ProtocolError, ReadTimeoutError, SSLError
 
 from iointerrupt import sockets
-from iointerrupt._blocked import Blocked
-from iointerrupt._callbacks import Registration
-from iointerrupt._direct import LEAST_DIRECT_READ, DirectReader, read1
 from iointerrupt._errors import Interrupted
-from iointerrupt._idle import Shared
-from iointerrupt._pool import innermost
+from iointerrupt._http.direct import LEAST_DIRECT_READ, DirectReader, read1
+from iointerrupt._http.idle import Shared
+from iointerrupt._http.pool import innermost
+from iointerrupt._signal.blocked import Blocked
+from iointerrupt._signal.callbacks import Registration
 from iointerrupt._stop import StopEvent, as_stop, check_timeout, current_stop, use_stop
 from iointerrupt._types import StopLike
 from iointerrupt._wait import check, stops

@@ -1,0 +1,1 @@
+"""What `sockets` is made of: the two classes, names, files over sockets."""

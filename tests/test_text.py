@@ -335,3 +335,28 @@ def test_detach_gives_the_buffer(tmp_path: Path) -> None:
         file.write("x")
     buffer.close()
     assert (tmp_path / "text").read_text() == "abc"
+
+
+LINE_ENDS = Path(__file__).parent.parent / "fixtures" / "line-ends.txt"
+
+
+@pytest.mark.parametrize("newline", [None, "", "\n", "\r", "\r\n"])
+@pytest.mark.parametrize("chunk", [1, 7, 4096])
+def test_a_stream_is_cut_into_the_lines_that_open_gives(newline, chunk, background):
+    """However the bytes of a file with all kinds of line ends arrive through a pipe, its lines are those of `open`."""
+    with open(LINE_ENDS, encoding="utf-8", newline=newline) as file:
+        expected = list(file)
+    reader, writer = os.pipe()
+
+    def write():
+        with open(writer, "wb", buffering=0) as pipe:
+            data = LINE_ENDS.read_bytes()
+            for start in range(0, len(data), chunk):
+                pipe.write(data[start : start + chunk])
+
+    writing = background(write)
+    with files.open(reader, encoding="utf-8", newline=newline) as stream:
+        assert list(stream) == expected
+    writing.result()
+    with files.open(LINE_ENDS, encoding="utf-8", newline=newline) as file:
+        assert list(file) == expected

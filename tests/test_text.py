@@ -351,8 +351,7 @@ def test_a_stream_is_cut_into_the_lines_that_open_gives(newline, chunk, backgrou
     def write():
         with open(writer, "wb", buffering=0) as pipe:
             data = LINE_ENDS.read_bytes()
-            for start in range(0, len(data), chunk):
-                pipe.write(data[start : start + chunk])
+            pipe.writelines(data[start : start + chunk] for start in range(0, len(data), chunk))
 
     writing = background(write)
     with files.open(reader, encoding="utf-8", newline=newline) as stream:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import os
 import threading
 import time
@@ -80,14 +81,15 @@ class StopEvent(threading.Event):
         self._children: dict[int, weakref.ref[StopEvent]] = {}
         self._callbacks: dict[Registration, Registration] = {}
         self._kept: dict[object, StopEvent] = {}  # descendants with a callback, by hold
-        self._blocked: dict[object, int] = {}  # the threads that wait on this event, by wait
+        self._blocked: dict[object, tuple[int, int]] = {}  # who waits on this event, by wait; see _signal.blocked
         self._public: Wake | None = None
         # What has to be asked, since nobody sets it: ancestors of that kind, and the clock (when, and the seconds given).
         self._asked = tuple(dict.fromkeys(asked for parent in self._parents for asked in parent._asked))
         limits = [parent._limit for parent in self._parents if parent._limit is not None]
         if timeout is not None:
             seconds = check_timeout(timeout)
-            limits.append((time.monotonic() + seconds, seconds))
+            if seconds != math.inf:
+                limits.append((time.monotonic() + seconds, seconds))
         self._limit = min(limits, default=None)
         self._must_ask = bool(self._asked) or self._limit is not None
         for parent in self._parents:
@@ -161,7 +163,8 @@ class StopEvent(threading.Event):
     def fileno(self) -> int:
         """A descriptor that is readable while the event is set, for `selectors`, asyncio or a poll of your own.
 
-        It belongs to the event, which closes it when it is dropped. Neither read from it nor write to it.
+        It belongs to the event, which closes it when it is dropped. Neither read from it nor write to it. Of an event
+        that follows another (`as_stop`), it learns of a set at once, of a clear when the event is next asked.
         """
         if self._public is None:
             with _lock:
@@ -173,6 +176,9 @@ class StopEvent(threading.Event):
 
     def on_set(self, callback: Callable[[], object]) -> Registration:
         """Call `callback()` once when the event is set, in the thread that sets it; now, if it is set already.
+
+        At a deadline, and for a stop that follows a foreign one, it runs in a thread that serves others too: be brief.
+        A forked child keeps the callbacks for a `set()` of its own; deadlines and foreign stops call them in the parent.
 
         Returns:
             A registration, to `cancel()` or to use as a context manager.
@@ -211,13 +217,22 @@ class StopEvent(threading.Event):
 
     def _mark(self, cause: Cause) -> list[StopEvent]:
         # Iterative, since a chain of children may be long; it grows while it is walked.
-        family = [self]
+        family = self._family()
         for event in family:
             event._latch.fire(cause)
             if event._public is not None:
                 event._level_public()
+        return family
+
+    def _family(self) -> list[StopEvent]:
+        family = [self]
+        known = {id(self)}  # there may be many ways down to one descendant
+        for event in family:
             if event._children:
-                family += event._living_children()
+                for child in event._living_children():
+                    if id(child) not in known:
+                        known.add(id(child))
+                        family.append(child)
         return family
 
     def _ask(self) -> bool:
@@ -258,7 +273,9 @@ class StopEvent(threading.Event):
         for asked in self._asked:
             hold.callback(asked._watch(self if keep else None))
         if self._limit is not None:
-            hold.callback(_clock.at(self._limit[0], self.is_set if keep else _weakly(self.is_set)))
+            cancel = _clock.at(self._limit[0], self.is_set if keep else _weakly(self.is_set))
+            if keep:  # else it is a finalizer that closes this, which must not wait for the clock's lock
+                hold.callback(cancel)
         for ancestor in self._ancestors() if keep else ():
             ancestor._kept[hold] = self
             hold.callback(ancestor._kept.pop, hold, None)
@@ -288,7 +305,11 @@ class _Followed(StopEvent):
         self._must_ask = True
 
     def is_set(self) -> bool:
-        says = bool(self._says())
+        try:
+            says = bool(self._says())
+        except Exception as error:  # noqa: BLE001 - what cannot be asked any more stops the work, rather than break it
+            self._fire(Cause(error))
+            return True
         if says != self._latch.fired:
             if says:
                 self._fire(Cause())
@@ -341,14 +362,8 @@ class _FollowedCallable(_Followed):
     def __init__(self, source: Callable[[], object]) -> None:
         super().__init__(source, source)
 
-    def _poll(self) -> None:
-        try:
-            self.is_set()
-        except Exception as error:  # noqa: BLE001 - as with an event: what cannot be asked any more stops the work
-            self._fire(Cause(error))
-
     def _watch(self, keep: object) -> Callable[[], object]:
-        return _poller.hold(_weakly(self._poll) if keep is None else self._poll)
+        return _poller.hold(_weakly(self.is_set) if keep is None else self.is_set)
 
 
 def as_stop(source: StopLike) -> StopEvent | None:
@@ -365,8 +380,12 @@ def as_stop(source: StopLike) -> StopEvent | None:
     Raises:
         TypeError: it is none of these. An `asyncio.Event` is not, as its `wait` is a coroutine.
 
-    An event is watched by one thread, blocked in its `wait`, only while an operation is blocked on it. A callable is
-    asked at every check, and every `StopEvent.poll_interval` seconds while an operation is blocked.
+    A `threading.Event` wakes what is blocked on it directly; another event is watched by a thread, blocked in its `wait`,
+    for as long as an operation is blocked on it. A callable is asked at every check, and every `StopEvent.poll_interval`
+    seconds while an operation is blocked. A source that raises stops the work, with what it raised as the reason.
+
+    A process that is killed while it waits for a `multiprocessing.Event` makes the next `set()` of that event hang: this
+    is so in the standard library, and blocking an operation on such an event is waiting for it.
     """
     if source is None or isinstance(source, StopEvent):
         return source
@@ -402,6 +421,8 @@ def _not_a_stop(source: object, what: str) -> TypeError:
 
 def _is_async(function: Any) -> bool:
     # inspect.iscoroutinefunction without the import of inspect, which is most of what `import iointerrupt` would cost.
+    while isinstance(function, functools.partial):
+        function = function.func
     code = getattr(getattr(function, "__func__", function), "__code__", None)
     return bool(getattr(code, "co_flags", 0) & 0x280)  # CO_COROUTINE | CO_ASYNC_GENERATOR
 

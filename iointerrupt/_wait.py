@@ -15,6 +15,7 @@ which nothing is called.
 from __future__ import annotations
 
 import contextvars
+import errno
 import functools
 import math
 import os
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 READ = 1
 WRITE = 4
 
+_PAUSE_WITHOUT_WAKE = 0.02
 _MAX_MILLISECONDS = 2**31 - 1
 
 
@@ -70,9 +72,21 @@ def wait_ready(fd: int, events: int, own: StopEvent | None, deadline: float | No
         OSError: EBADF, the descriptor is not open.
     """
     with Blocked(stops(own)) as blocked:
-        wakes = blocked.wakes()  # referred to until the wait is over, so that none of the numbers is reused meanwhile
+        try:
+            wakes = (
+                blocked.wakes()
+            )  # referred to until the wait is over, so that none of the numbers is reused meanwhile
+            pause = math.inf
+        except OSError as error:
+            if error.errno not in {errno.EMFILE, errno.ENFILE}:
+                raise
+            # No descriptor is left to be woken by. What waits may be in the middle of something, so it is not the one to
+            # fail: it looks at the stop again and again.
+            wakes, pause = [], _PAUSE_WITHOUT_WAKE
         while True:
-            ready = _poll(fd, events, [wake.fileno() for wake in wakes], blocked.remaining(deadline))
+            remaining = blocked.remaining(deadline)
+            pause_now = pause if remaining is None else min(pause, remaining)
+            ready = _poll(fd, events, [wake.fileno() for wake in wakes], None if pause_now == math.inf else pause_now)
             blocked.raise_if_fired()
             if ready:
                 return
@@ -93,7 +107,7 @@ if hasattr(select, "poll"):
         for number, event in ready:
             if number == fd:
                 if event & select.POLLNVAL:
-                    raise OSError(9, os.strerror(9))
+                    raise OSError(errno.EBADF, os.strerror(errno.EBADF))
                 return True
         return False
 

@@ -45,6 +45,12 @@ def never_asks(reader, stop):
     return os.read(reader, 1)
 
 
+def ignores_it_while_blocked(reader, stop):
+    """Asks before it blocks, and not again."""
+    check(stop)
+    return os.read(reader, 1)
+
+
 def takes_before_it_asks(reader, stop):
     """Loses the byte that it has read when it finds the stop set."""
     wait_ready(reader, READ, None)
@@ -81,6 +87,7 @@ def leaks_a_descriptor(reader, stop):
     ("read", "complaint"),
     [
         (never_asks, "did not stop it"),
+        (ignores_it_while_blocked, "does not block on a StopEvent"),
         (takes_before_it_asks, "still blocked|was expected"),
         (returns_nothing, "did not stop it: it returned b''"),
         (raises_something_else, "raised OSError"),

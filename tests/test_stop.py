@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import gc
 import multiprocessing
 import os
 import pickle
 import selectors
 import signal
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 import weakref
@@ -212,6 +216,12 @@ class TestDeadline:
         with pytest.raises(DeadlineExceeded):
             child.raise_if_set()
 
+    def test_no_limit(self):
+        """An infinite timeout is none."""
+        stop = StopEvent(timeout=float("inf"))
+        assert not stop.wait(0)
+        assert StopEvent().wait(0) is False
+
     def test_set_before_the_deadline_is_no_deadline(self):
         """An event that was set by somebody before its time was up raises a plain Interrupted."""
         stop = StopEvent(timeout=60)
@@ -330,6 +340,28 @@ class TestCallbacks:
         stop.on_set(callback)
         stop.set("first")
         assert seen == ["nested", (True, True, "first", True, True)]
+
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+    def test_exit_in_a_callback_does_not_end_the_clock(self):
+        """A callback of a deadline that raises SystemExit keeps no other deadline from being kept."""
+        ran = threading.Event()
+        StopEvent(timeout=0.01).on_set(sys.exit)
+        StopEvent(timeout=0.05).on_set(ran.set)
+        assert ran.wait(10)
+
+    def test_many_ways_down_to_one_descendant(self):
+        """A family in which every event has two parents is set in a moment, and each callback runs once."""
+        top, ran = StopEvent(), []
+        last = top
+        generations = []
+        for _ in range(40):
+            pair = StopEvent(last), StopEvent(last)
+            last = StopEvent(*pair)
+            generations.append((pair, last))
+        last.on_set(lambda: ran.append(1))
+        top.set("down")
+        assert last.reason == "down"
+        assert ran == [1]
 
     def test_must_be_callable(self):
         """Something that cannot be called is refused with its type."""
@@ -499,16 +531,59 @@ class TestForeign:
         assert isinstance(error, Interrupted)
         assert isinstance(error.reason, ConnectionError)
 
-    def test_failing_callable_raises_where_it_is_asked(self):
-        """What a callable raises comes out of the check that asks it."""
+    def test_failing_callable_stops_the_work(self):
+        """A callable that raises is a stop, with what it raised as the reason and the cause, so that nothing is lost by it."""
 
         def source():
             raise LookupError("no such flag")
 
-        with pytest.raises(LookupError, match="no such flag"):
+        with pytest.raises(Interrupted) as caught:
             check(as_stop(source))
+        assert isinstance(caught.value.reason, LookupError)
+        assert isinstance(caught.value.__cause__, LookupError)
 
-    @pytest.mark.parametrize("wrong", [asyncio.Event(), True, "stop", 1, threading.Event, object(), asyncio.sleep])
+    def test_garbage_collection_in_a_new_thread_does_not_deadlock(self):
+        """Events with descriptors may become garbage at any moment, also while a watcher's thread is being started."""
+        program = """
+            import threading
+            from iointerrupt import StopEvent, as_stop
+            class Event(threading.Event): pass
+            class Cycle: pass
+            for _ in range(600):
+                cycle = Cycle()
+                cycle.itself, cycle.stop = cycle, StopEvent(lambda: False)
+                cycle.stop.fileno()
+                as_stop(Event()).on_set(print).cancel()
+        """
+        subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, timeout=40)
+
+    def test_thread_that_cannot_be_started_is_tried_again(self, background, monkeypatch):
+        """Where there is no thread to be had, the wait fails with that error, and the next one works."""
+        flag = []
+        source = lambda: bool(flag)  # noqa: E731 - a callable is what is under test
+        _wait_for_no_thread("iointerrupt-poll")
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", _no_thread)
+            with pytest.raises(RuntimeError, match="no threads"):
+                as_stop(source).wait()
+        waiting = background(as_stop(source).wait)
+        wait_until_blocked(source)
+        flag.append(1)
+        assert waiting.result() is True
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            asyncio.Event(),
+            True,
+            "stop",
+            1,
+            threading.Event,
+            object(),
+            asyncio.sleep,
+            functools.partial(asyncio.sleep, 1),
+        ],
+    )
     def test_what_is_no_stop(self, wrong):
         """Anything else is a TypeError that says what is accepted, and why an asyncio.Event is not."""
         with pytest.raises(TypeError, match="Accepted are a StopEvent, any object with is_set"):
@@ -593,8 +668,6 @@ class TestSignals:
 
     def test_handler_at_every_instruction(self):
         """A set from a handler at each single line of wait, set, on_set, cancel and clear neither deadlocks nor is missed."""
-        import sys
-
         reached = 0
         for at in range(400):
             stop, lines, ran = StopEvent(), 0, []
@@ -698,6 +771,52 @@ class TestFork:
         for one in blocked:
             assert one.result()
 
+    def test_callback_that_ran_elsewhere_does_not_hold_the_child(self, background):
+        """In a child that was forked while a callback ran in another thread, cancelling it does not wait for that thread."""
+        stop, entered, leave = StopEvent(), threading.Event(), threading.Event()
+        registration = stop.on_set(lambda: (entered.set(), leave.wait(10)))
+        setting = background(stop.set)
+        assert entered.wait(10)
+
+        def child():
+            registration.cancel()
+            return True
+
+        assert self.in_child(child)
+        leave.set()
+        setting.result()
+
+    def test_nobody_waits_in_the_child(self, background):
+        """The waits of the parent's threads are not counted in a child."""
+        stop = StopEvent()
+        waiting = background(stop.wait)
+        wait_until_blocked(stop)
+
+        def child():
+            threading.Thread(
+                target=threading.Event().wait, daemon=True
+            ).start()  # which may get the parent thread's number
+            try:
+                wait_until_blocked(stop, timeout=0.05)
+            except TimeoutError:
+                return True
+            return False
+
+        assert self.in_child(child)
+        stop.set()
+        assert waiting.result()
+
+    def test_thread_of_a_child_process_stops_after_its_main_function(self):
+        """A thread that outlives the main function of a multiprocessing child is still stopped by a shared event."""
+        context = multiprocessing.get_context("spawn")
+        event, blocked = context.Event(), context.Event()
+        process = context.Process(target=_leave_a_thread_behind, args=(event, blocked))
+        process.start()
+        assert blocked.wait(30)
+        event.set()
+        process.join(30)
+        assert process.exitcode == 0
+
     def test_multiprocessing_event_is_not_left_with_a_dead_sleeper(self):
         """A process that ends while its watcher sleeps on a shared event does not hang the next set of that event."""
         context = multiprocessing.get_context("spawn")
@@ -710,6 +829,25 @@ class TestFork:
         setter.start()
         setter.join(10)
         assert not setter.is_alive()
+
+
+def _leave_a_thread_behind(event, blocked):
+    def work():
+        as_stop(event).wait()
+
+    threading.Thread(target=work).start()
+    wait_until_blocked(event)
+    blocked.set()
+
+
+def _no_thread(thread):
+    raise RuntimeError("no threads")
+
+
+def _wait_for_no_thread(name):
+    for thread in threading.enumerate():
+        if thread.name == name:
+            thread.join(10)
 
 
 def _wait_shortly(event):

@@ -114,6 +114,28 @@ class TestWaitReady:
                 os.close(number)
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
+    def test_no_descriptor_left(self, pipe, background):
+        """Where no descriptor is left to be woken by, a wait goes on all the same, and stops."""
+        stop = StopEvent()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest_free = os.dup(0)
+        os.close(lowest_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+        try:
+            waiting = background(wait_ready, pipe[0], READ, stop)
+            wait_until_blocked(stop)
+            stop.set()
+            assert isinstance(waiting.error(), Interrupted)
+            with pytest.raises(DeadlineExceeded):
+                wait_ready(pipe[0], READ, StopEvent(timeout=0.03))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    def test_infinite_limit(self, pipe):
+        """A limit that is infinite is none."""
+        os.write(pipe[1], b"x")
+        wait_ready(pipe[0], READ, StopEvent(), float("inf"))
+
     def test_every_check(self, pipe):
         """Wherever the stop comes in a wait that would otherwise end, the wait raises, and else it returns."""
         os.write(pipe[1], b"x")

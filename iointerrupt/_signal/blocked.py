@@ -40,7 +40,7 @@ class Blocked:
         self._undo: list[Callable[[], object]] = []
 
     def __enter__(self) -> Self:
-        thread = get_ident()
+        waiter = _generation, get_ident()
         try:
             for stop in self._stops:
                 if stop.is_set():
@@ -49,7 +49,7 @@ class Blocked:
                 self._latches.append(stop._latch)
                 for asked in stop._asked:
                     self._undo.append(asked._watch(None))
-                stop._blocked[self] = thread
+                stop._blocked[self] = waiter
         except BaseException:
             self.__exit__()
             raise
@@ -93,12 +93,23 @@ class Blocked:
 
 def blocked_threads(stop: StopEvent) -> set[int]:
     """The threads (`threading.get_ident`) that are blocked on `stop` or on an event that it would set."""
-    family = [stop]
-    for event in family:
-        family += event._living_children()
-    waiting = {thread for event in family for thread in list(event._blocked.values())}
-    return waiting & sys._current_frames().keys()  # a forked child inherits waits of threads that it does not have
+    waiting = {
+        thread
+        for event in stop._family()
+        for generation, thread in list(event._blocked.values())
+        if generation == _generation
+    }
+    return waiting & sys._current_frames().keys()
+
+
+_generation = 0  # a forked child inherits waits of threads that it does not have
+
+
+def _after_fork_in_child() -> None:
+    global _generation  # noqa: PLW0603 - one for the process
+    _generation += 1
+    observers.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=observers.clear)
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -58,12 +58,14 @@ class Registration:
             if not self._claim():
                 return
             self._runner = threading.get_ident()
+            _running[self] = None
         try:
             self._callback()
         except Exception:  # noqa: BLE001 - a callback's failure is reported, and stops no other callback
             kind, value, trace = sys.exc_info()
             threading.excepthook(threading.ExceptHookArgs((kind, value, trace, threading.current_thread())))
         finally:
+            _running.pop(self, None)
             self._done.set()
             self._hold.close()
 
@@ -84,6 +86,7 @@ class Registration:
 
 
 _runs_lock = threading.RLock()
+_running: dict[Registration, None] = {}
 _awaited: dict[int, Registration] = {}  # by thread: the run that it waits for in cancel()
 
 
@@ -91,6 +94,11 @@ def _after_fork_in_child() -> None:
     global _runs_lock  # noqa: PLW0603 - a thread that is not in the child may have held it
     _runs_lock = threading.RLock()
     _awaited.clear()
+    for registration in _running:
+        if registration._runner != threading.get_ident():
+            # Its thread is in the parent, and so is its end. The event is a new one, as that thread may have held its lock.
+            registration._done = threading.Event()
+            registration._done.set()
 
 
 if hasattr(os, "register_at_fork"):

@@ -42,10 +42,11 @@ else:  # pragma: no cover - the other platforms' half of a choice that a run see
 class Wake:
     """Readable from `set` to `clear`."""
 
-    __slots__ = ("__weakref__", "_is_set", "_reader", "_writer")
+    __slots__ = ("__weakref__", "_is_own", "_is_set", "_reader", "_writer")
 
     def __init__(self) -> None:
-        self._is_set = False  # only for a forked child, which has one thread
+        self._is_set = False  # these two for a forked child, which has one thread
+        self._is_own = True
         self._reader, self._writer = _make()
         _live.add(self)
 
@@ -56,6 +57,8 @@ class Wake:
     def set(self) -> None:
         """Make it readable; a second time changes nothing that a waiter can see."""
         self._is_set = True
+        if not self._is_own:
+            return
         try:
             _write(self._writer)
         except BlockingIOError:
@@ -73,7 +76,11 @@ class Wake:
     def _part_from_parent(self) -> None:
         # After a fork both processes hold one kernel object, and the child's write would wake the parent. The number
         # stays, since a caller may have it in a selector; what is behind it becomes the child's own.
-        reader, writer = _make()
+        try:
+            reader, writer = _make()
+        except OSError:  # no descriptor is left: this one is of no use here then, but it must not wake the parent
+            self._is_own = False
+            return
         for new, old in {(reader, self._reader), (writer, self._writer)}:
             os.dup2(new, old, inheritable=False)
             os.close(new)

@@ -11,8 +11,11 @@ knows nobody, and time just passes. Each watcher here turns one such source into
 All threads are daemons, are started when first needed, and end a short grace after the last need.
 
 Ownership: the state of all watchers is guarded by the one `_lock` below, which is re-entrant since a signal handler may
-block on a stop while the main thread is inside it. No source is asked and nothing is fired under it. A forked child has
-none of these threads, and none of the operations that held them: it starts with fresh state.
+block on a stop while the main thread is inside it. Under it no source is asked, nothing is fired, and no thread is
+started: a start waits for the new thread, and that may be collecting garbage whose finalizer wants the lock. A forked
+child has none of these threads, and none of the operations that held them: it starts with fresh state.
+
+Nothing that a source or a callback raises ends a thread which serves others too: it goes to `threading.excepthook`.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from __future__ import annotations
 import functools
 import os
 import sched
+import sys
 import threading
 import time
 import weakref
@@ -68,32 +72,33 @@ class EventWatcher:
         with _lock:
             self._newest = token = self._newest + 1
             self._holds[token] = keep
+        try:
             self.resume()
-        return functools.partial(self._release, token)
-
-    def _release(self, token: int) -> None:
-        with _lock:
+        except BaseException:
             self._holds.pop(token, None)
+            raise
+        return functools.partial(self._holds.pop, token, None)
 
     def resume(self) -> None:
         """Watch again after a firing, where somebody still holds this."""
         with _lock:
-            if self._holds and self._thread is None and not _exiting:
-                if self._grace < GRACE:
-                    _leave_at_exit()
-                self._thread = threading.Thread(target=self._run, name="iointerrupt-watch", daemon=True)
-                self._thread.start()
+            if not self._holds or self._thread is not None or _exiting:
+                return
+            if self._grace < GRACE:
+                _leave_at_exit()
+            self._thread = threading.Thread(target=self._run, name="iointerrupt-watch", daemon=True)
+        _start(self)
 
     def _run(self) -> None:
         while True:
             error: BaseException | None = None
             try:
                 fired = self._wait(self._grace)
-            except Exception as raised:  # noqa: BLE001 - whatever a foreign event raises, its waiters must be told
+            except BaseException as raised:  # noqa: BLE001 - whatever a foreign event raises, its waiters must be told
                 fired, error = True, raised
             newest = self._newest
             if fired and (fire := self._fire()) is not None:
-                fire(error)
+                _reporting(functools.partial(fire, error))
             with _lock:
                 # After a firing go on only for those who have come since: the others know, and an event that stays set
                 # answers at once.
@@ -190,6 +195,10 @@ def _leave_at_exit() -> None:
 
 def _end_watchers() -> None:
     global _exiting  # noqa: PLW0603 - the process has one end
+    # A multiprocessing child comes here before it waits for its threads, of which some may yet have to be stopped.
+    for thread in threading.enumerate():
+        if not thread.daemon and thread not in {threading.current_thread(), threading.main_thread()}:
+            thread.join()
     _exiting = True
     for watcher in list(_event_watchers):
         watcher._join()
@@ -212,14 +221,16 @@ class CallablePoller:
         token = object()
         with _lock:
             self._asked[token] = ask
-            if self._thread is None:
+            is_running = self._thread is not None
+            if not is_running:
                 self._thread = threading.Thread(target=self._run, name="iointerrupt-poll", daemon=True)
-                self._thread.start()
-        return functools.partial(self._release, token)
-
-    def _release(self, token: object) -> None:
-        with _lock:
-            self._asked.pop(token, None)
+        if not is_running:
+            try:
+                _start(self)
+            except BaseException:
+                self._asked.pop(token, None)
+                raise
+        return functools.partial(self._asked.pop, token, None)
 
     def _run(self) -> None:
         idle_since: float | None = None
@@ -235,7 +246,7 @@ class CallablePoller:
                     self._thread = None
                     return
             for ask in asked:
-                ask()
+                _reporting(ask)
 
 
 class Clock:
@@ -254,10 +265,12 @@ class Clock:
         """Call `fire` at `when`; returns what takes the entry back, and does nothing once it has fired."""
         with _lock:
             entries = self._entries
-            entry = entries.enterabs(when, 0, fire)
-            if self._thread is None:
+            entry = entries.enterabs(when, 0, _reporting, (fire,))
+            is_running = self._thread is not None
+            if not is_running:
                 self._thread = threading.Thread(target=self._run, name="iointerrupt-clock", daemon=True)
-                self._thread.start()
+        if not is_running:
+            _start(self)
         self._changed.set()
 
         def cancel() -> None:
@@ -279,6 +292,25 @@ class Clock:
                 if self._entries.empty():
                     self._thread = None
                     return
+
+
+def _start(watcher: EventWatcher | CallablePoller | Clock) -> None:
+    thread = watcher._thread
+    try:
+        if thread is not None:
+            thread.start()
+    except BaseException:  # there may be no more threads to be had; the next in need tries again
+        watcher._thread = None
+        raise
+
+
+def _reporting(function: Callable[[], object]) -> None:
+    """Call it, and report what it raises as an exception that ends a thread is reported."""
+    try:
+        function()
+    except BaseException:  # noqa: BLE001 - the thread serves others as well
+        kind, value, trace = sys.exc_info()
+        threading.excepthook(threading.ExceptHookArgs((kind, value, trace, threading.current_thread())))
 
 
 def _after_fork_in_child() -> None:

@@ -26,14 +26,14 @@ class Operation:
             what a stop has to end for good, such as the body of an HTTP response.
         repeats: whether `run` can be run again once it has completed. False for what happens once, such as the end of a
             TLS session.
-        wait_until_blocked: returns once `run(stop)` is blocked; the default is `testing.wait_until_blocked`.
+        wait_until_blocked: returns once `run(stop)` is blocked; by default this is `testing.wait_until_blocked`.
     """
 
     run: Callable[[StopLike], object]
     release: Callable[[], object]
     resumes: bool = True
     repeats: bool = True
-    wait_until_blocked: Callable[[StopLike], object] = wait_until_blocked
+    wait_until_blocked: Callable[[StopLike], object] | None = None
 
 
 class _Kind:
@@ -127,19 +127,21 @@ class _Suite:
     def completes(self) -> None:
         with self._make() as operation:
             operation.release()
-            self._expected = operation.run(None)
+            self._expected = _Thread(lambda: operation.run(None)).outcome(self._timeout)
 
     def stops_before(self, kind: _Kind) -> None:
         with self._make() as operation:
             operation.release()
             kind.set()
-            _must_raise(Interrupted, lambda: kind.run(operation), f"a {kind.name} that was set before the call")
+            thread = _Thread(lambda: kind.run(operation))
+            _must_raise(
+                Interrupted, lambda: thread.outcome(self._timeout), f"a {kind.name} that was set before the call"
+            )
             self._must_complete(operation, f"after a {kind.name} that was set before the call")
 
     def stops_while_blocked(self, kind: _Kind) -> None:
         with self._make() as operation:
-            thread = _Thread(lambda: kind.run(operation))
-            operation.wait_until_blocked(kind.stop)
+            thread = self._blocked(operation, kind)
             kind.set()
             _must_raise(Interrupted, lambda: thread.outcome(self._timeout), f"a {kind.name} set while it was blocked")
             operation.release()
@@ -148,13 +150,15 @@ class _Suite:
 
     def completes_under_a_stop(self, kind: _Kind) -> None:
         with self._make() as operation:
-            thread = _Thread(lambda: kind.run(operation))
-            operation.wait_until_blocked(kind.stop)
+            thread = self._blocked(operation, kind)
             operation.release()
             self._must_equal(thread.outcome(self._timeout), f"released under a {kind.name} that nobody had set")
             if operation.repeats:
                 kind.set()
-                _must_raise(Interrupted, lambda: kind.run(operation), f"a {kind.name} set after it had completed")
+                again = _Thread(lambda: kind.run(operation))
+                _must_raise(
+                    Interrupted, lambda: again.outcome(self._timeout), f"a {kind.name} set after it had completed"
+                )
 
     def keeps_a_deadline(self) -> None:
         with self._make() as operation:
@@ -177,6 +181,17 @@ class _Suite:
                 self._must_equal(value, f"with a stop at check {n} that it did not reach")
                 assert n > 1, "it never asks its stop"  # noqa: S101 - an assertion is what this function is for
                 return
+
+    def _blocked(self, operation: Operation, kind: _Kind) -> _Thread:
+        thread = _Thread(lambda: kind.run(operation))
+        try:
+            if operation.wait_until_blocked is None:
+                wait_until_blocked(kind.stop, timeout=self._timeout)
+            else:
+                operation.wait_until_blocked(kind.stop)
+        except TimeoutError as error:
+            raise AssertionError(f"it does not block on a {kind.name} while it waits") from error
+        return thread
 
     def _must_complete(self, operation: Operation, when: str) -> None:
         self._must_equal(_Thread(lambda: operation.run(None)).outcome(self._timeout), when)

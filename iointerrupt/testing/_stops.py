@@ -73,7 +73,7 @@ def wait_until_blocked(stop: StopLike, n: int = 1, *, timeout: float = 10.0) -> 
     observers[token] = changed.set
     try:
         while len(blocked_threads(followed)) < n:
-            if not changed.wait(max(0.0, deadline - time.monotonic())):
+            if not changed.wait(min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)):
                 blocked = len(blocked_threads(followed))
                 if blocked >= n:
                     return

@@ -138,13 +138,19 @@ def _fifo() -> Iterator[Block]:
 def _tls_handshake() -> Iterator[Block]:
     context = ssl.create_default_context()
     context.sslsocket_class = sockets.SSLSocket
-    with socket.create_server(("127.0.0.1", 0), backlog=1024) as silent:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        connection = context.wrap_socket(
+            sockets.create_connection(silent.getsockname()),
+            server_hostname="localhost",
+            do_handshake_on_connect=False,
+        )
 
         def block(stop: StopLike) -> None:
-            with sockets.create_connection(silent.getsockname(), stop=stop) as connection:
-                context.wrap_socket(connection, server_hostname="localhost")
+            connection.stop = stop  # type: ignore[attr-defined]  # of the context's class
+            connection.do_handshake()  # can be gone on with after each stop
 
-        yield block
+        with connection:
+            yield block
 
 
 @contextmanager

@@ -43,6 +43,7 @@ class Row:
         operation: what the workers were blocked in.
         moved: bytes that this library's worker had when the stop came.
         stopped_after: seconds from the event's `set()` to the end of that worker; None if it did not stop.
+        failure: what else ended this library's worker, if something did.
         usual_blocked_for: seconds from the `set()` for which the usual loop was still blocked, when it was last looked
             at; None if it had ended.
     """
@@ -50,6 +51,7 @@ class Row:
     operation: str
     moved: int = 0
     stopped_after: float | None = None
+    failure: str | None = None
     usual_blocked_for: float | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -139,6 +141,7 @@ def run(settle: float = 0.2, look_after: float = 0.5) -> list[Row]:
                     operation=name,
                     moved=our.moved,
                     stopped_after=None if our.interrupted_at is None else our.interrupted_at - set_at,
+                    failure=None if our.error is None else repr(our.error),
                     usual_blocked_for=looked_at - set_at if other.thread.is_alive() else None,
                 )
             )
@@ -238,11 +241,12 @@ def _http_body(event: threading.Event, resources: ExitStack) -> tuple[Work, Work
 
     def ours(count: Callable[[int], object]) -> None:
         with http.Session(stop=event) as session:
+            session.trust_env = False  # a proxy of the environment's would not reach this machine's loopback
             for chunk in http.iter_chunks(session.get(server.url, stream=True)):
                 count(len(chunk))
 
     def usual(count: Callable[[int], object]) -> None:
-        with requests.Session() as session, session.get(server.url, stream=True) as response:
+        with _plain_session() as session, session.get(server.url, stream=True) as response:
             for chunk in response.iter_content(65536):
                 count(len(chunk))
                 if event.is_set():
@@ -251,16 +255,24 @@ def _http_body(event: threading.Event, resources: ExitStack) -> tuple[Work, Work
     return ours, usual
 
 
+def _plain_session() -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False
+    return session
+
+
 def _http_headers(event: threading.Event, resources: ExitStack) -> tuple[Work, Work]:
     server = Server(resources, expect_request=True)
 
     def ours(_count: Callable[[int], object]) -> None:
         with http.Session(stop=event) as session:
+            session.trust_env = False
             session.get(server.url)
 
     def usual(_count: Callable[[int], object]) -> None:
         while not event.is_set():
-            requests.get(server.url)  # noqa: S113 - as usual
+            with _plain_session() as session:
+                session.get(server.url)
 
     return ours, usual
 

@@ -54,7 +54,7 @@ def _demo(*, as_json: bool) -> int:
     rows = _demo.run()
     if as_json:
         print(json.dumps([row.as_json() for row in rows], indent=2))
-    elif not (sys.stdout.isatty() and _draw(rows)):
+    elif not (sys.stdout is not None and sys.stdout.isatty() and _draw(rows)):
         _print(rows)
     return 0 if all(row.stopped_after is not None for row in rows) else 1
 
@@ -63,7 +63,7 @@ def _cells(row: Row) -> tuple[str, str, str, str]:
     return (
         row.operation,
         f"{row.moved:,} B",
-        "not stopped" if row.stopped_after is None else f"{row.stopped_after * 1e3:.2f} ms",
+        (row.failure or "not stopped") if row.stopped_after is None else f"{row.stopped_after * 1e3:.2f} ms",
         "ended" if row.usual_blocked_for is None else f"still blocked after {row.usual_blocked_for * 1e3:.0f} ms",
     )
 

@@ -32,6 +32,12 @@ def test_demo_as_json():
     assert done.stderr == ""
 
 
+def test_demo_does_not_depend_on_the_environment():
+    """A proxy in the environment is not asked for loopback addresses."""
+    done = run("demo", "--json", check=True, env={**os.environ, "http_proxy": "http://127.0.0.1:9"})
+    assert all(row["stopped_after"] is not None for row in json.loads(done.stdout))
+
+
 def test_demo_into_a_pipe_is_plain_text():
     """Without a terminal it prints aligned lines and no escape sequences."""
     done = run("demo", check=True)
@@ -79,13 +85,18 @@ def test_exit_code_says_what_did_not_stop(monkeypatch, capsys):
     """An operation that did not stop is named, and the exit code is 1."""
     from iointerrupt import _demo
 
-    rows = [_demo.Row("stubborn", 5, None, 0.5), _demo.Row("good", 0, 0.001, None)]
+    rows = [
+        _demo.Row("stubborn", 5, usual_blocked_for=0.5),
+        _demo.Row("broken", failure="OSError('no such luck')", usual_blocked_for=0.5),
+        _demo.Row("good", stopped_after=0.001),
+    ]
     monkeypatch.setattr(_demo, "run", lambda: rows)
     assert cli.main(["demo"]) == 1
     shown = capsys.readouterr().out
     assert "not stopped" in shown
     assert "ended" in shown
-    assert "1 of 2 stopped" in shown
+    assert "no such luck" in shown
+    assert "1 of 3 stopped" in shown
 
 
 def test_version_and_help(capsys):

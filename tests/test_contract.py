@@ -235,12 +235,7 @@ def sending(send, kind=socket.SOCK_STREAM):
         drainer = InThread(resources, drain)
         resources.callback(lambda: near.shutdown(socket.SHUT_RDWR))
 
-        def run(stop):
-            # Filled by what does not wait, so that the operation's first byte is one too many.
-            near.stop = stop
-            return send(near)
-
-        yield Operation(run=run, release=drainer.start)
+        yield Operation(run=lambda stop: with_stop(near, stop, lambda: send(near)), release=drainer.start)
 
 
 def until_blocked(send):
@@ -418,7 +413,7 @@ def a_fifo():
         yield path
 
 
-def fifo_open(mode, other_flags):
+def fifo_open(mode):
     """The open of one end of a FIFO, which waits for the other."""
     with a_fifo() as path, ExitStack() as resources:
 
@@ -433,8 +428,8 @@ def fifo_open(mode, other_flags):
         yield Operation(run=run, release=release)
 
 
-OPERATIONS["files.open of a FIFO to read"] = contextmanager(lambda: fifo_open("rb", os.O_WRONLY))
-OPERATIONS["files.open of a FIFO to write"] = contextmanager(lambda: fifo_open("wb", os.O_RDONLY))
+OPERATIONS["files.open of a FIFO to read"] = contextmanager(lambda: fifo_open("rb"))
+OPERATIONS["files.open of a FIFO to write"] = contextmanager(lambda: fifo_open("wb"))
 
 
 def reading(read, mode="rb", **options):
@@ -519,6 +514,7 @@ rows(
         "files.wrap of a descriptor": lambda fd: files.wrap(fd),
         "files.wrap of a raw file": lambda fd: files.wrap(open(fd, "rb", buffering=0)),
         "files.wrap of a buffered file": lambda fd: files.wrap(open(fd, "rb")),
+        "files.wrap of what has only a read": lambda fd: files.wrap(OnlyRead(fd)),
     },
     wrapped,
 )

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import ssl
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -192,9 +193,11 @@ def _http(folder: str) -> Iterator[Row]:
                 with our_session.get(url, stream=True, timeout=30) as response:  # noqa: B023
                     return _timed(lambda: [None for _ in http.iter_chunks(response)])
 
-            best = min((65536, 262144, MIB, 4 * MIB), key=lambda size: min(iter_content(size) for _ in range(3)))
+            best = min(
+                (65536, 262144, MIB, 4 * MIB), key=lambda size: statistics.median(iter_content(size) for _ in range(5))
+            )
             name = f"http.iter_chunks over {scheme}, iter_content at its best ({best // 1024} KiB)"
-            yield speed(name, iter_chunks, lambda: iter_content(best), least=1.0, rounds=10)  # noqa: B023
+            yield speed(name, iter_chunks, lambda: iter_content(best), least=1.0, rounds=20)  # noqa: B023
 
 
 def _session() -> Row:

@@ -29,7 +29,7 @@ import urllib3.util
 if not hasattr(urllib3, "BaseHTTPResponse"):  # asked before the imports below, which would fail with less to say
     raise ImportError("iointerrupt.http needs urllib3 2.0 or newer, and an older one is installed")
 
-from iointerrupt._http.body import BodyFile, Chunks, ReadTimeout, iter_chunks
+from iointerrupt._http.body import BodyFile, Chunks, ReadTimeout, came_through, check_wait, iter_chunks
 from iointerrupt._http.idle import Shared
 from iointerrupt._http.pool import PoolManager, ProxyManager
 from iointerrupt._stop import StopEvent, as_stop, check_timeout, current_stop, use_stop
@@ -175,13 +175,26 @@ class Adapter(requests.adapters.HTTPAdapter):
         self.ssl_context = ssl_context
         super().__init__(pool_connections, pool_maxsize, Retry.of(max_retries), pool_block)
 
+    @property
+    def max_retries(self) -> Retry:
+        """How often to try again; what is set becomes a `Retry` whose pauses a stop ends, or is a TypeError."""
+        return self._max_retries
+
+    @max_retries.setter
+    def max_retries(self, retries: urllib3.util.Retry | int | None) -> None:
+        self._max_retries = Retry.of(retries)
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._shared = Shared()
         super().__setstate__(state)  # type: ignore[misc]  # the stubs leave it out
 
     @property
     def stop(self) -> StopEvent | None:
-        """What ends the requests of this adapter. What is set here holds from the next request on, also on pooled connections."""
+        """What ends the requests of this adapter.
+
+        What is set here holds from the next request on, also on pooled connections, and between two chunks of the bodies
+        that `iter_chunks` is reading.
+        """
         return self._shared.stop
 
     @stop.setter
@@ -195,7 +208,9 @@ class Adapter(requests.adapters.HTTPAdapter):
             Interrupted: a stop was set. Whether the server has seen the request is unknown.
         """
         check(self._shared.stop)
-        return super().send(request, *args, **kwargs)
+        response = super().send(request, *args, **kwargs)
+        came_through(response, self._shared)
+        return response
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:  # noqa: FBT001, FBT002 - as in HTTPAdapter
         """Make the pools; called by `HTTPAdapter`, and overridden to pass urllib3 further settings."""
@@ -256,8 +271,8 @@ class Session(requests.Session):
 
     Args:
         stop: what ends them, besides the current stop; see `as_stop`.
-        timeout: seconds to connect in and to wait for the next bytes, for requests that give no timeout of their own; or
-            anything that requests takes as one. None for no limit.
+        timeout: seconds, more than 0, to connect in and to wait for the next bytes, for requests that give no timeout of
+            their own; or anything that requests takes as one. None for no limit.
         retries: how often to try again where a connection failed, or a `Retry`.
         pool_size: how many connections to keep for each host.
         ssl_context: see `Adapter`.
@@ -298,7 +313,7 @@ class Session(requests.Session):
 
     @property
     def stop(self) -> StopEvent | None:
-        """What ends the requests of this session. What is set here holds from the next request on, also on pooled connections."""
+        """What ends the requests of this session; see `Adapter.stop`."""
         return self._adapter.stop
 
     @stop.setter
@@ -314,7 +329,7 @@ class Session(requests.Session):
     def timeout(self, timeout: Timeout) -> None:
         for seconds in timeout if isinstance(timeout, tuple) else (timeout,):
             if seconds is not None and not isinstance(seconds, urllib3.util.Timeout):
-                check_timeout(seconds)
+                check_wait(seconds)
         self._timeout = timeout
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
@@ -345,7 +360,7 @@ def open(  # noqa: A001 - for bodies, what the builtin is for files
     Args:
         url: what to get; or a response, made with `stream=True`, to read from.
         stop: what ends the request and the reading, besides the current stop and the session's.
-        timeout: seconds to connect in and to wait for the next bytes.
+        timeout: seconds to connect in and to wait for the next bytes, more than 0.
         session: what to request it with; by default a `Session` that is closed with the file.
         decode: whether to undo the `Content-Encoding`; see `iter_chunks`.
         **kwargs: for `session.get`, such as `headers` and `params`.
@@ -360,6 +375,8 @@ def open(  # noqa: A001 - for bodies, what the builtin is for files
         requests.exceptions.RequestException, TypeError, ValueError: as `session.get` and `iter_chunks`.
     """
     own = as_stop(stop)
+    if timeout is not None:
+        check_wait(timeout)
     if isinstance(url, requests.Response):
         if session is not None or kwargs:
             raise TypeError("a response has been requested already: neither session nor arguments of a request apply")

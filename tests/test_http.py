@@ -417,6 +417,21 @@ class TestProxies:
             assert isinstance(running.error(), Interrupted)
             release.set()
 
+    def test_socks_helpers_in_use(self, session, background, monkeypatch):
+        """The connect timeout holds where all helpers hang, too."""
+        from iointerrupt._http.socks import _helpers
+
+        monkeypatch.setattr(_helpers, "_limit", 1)
+        release, stop = threading.Event(), StopEvent()
+        running = background(_helpers.run, lambda: release.wait(20), stop)
+        wait_until_blocked(stop)
+        try:
+            with pytest.raises(requests.ConnectTimeout, match="timed out"):
+                session.get("http://x.test/", proxies={"http": "socks5h://127.0.0.1:1"}, timeout=0.05)
+        finally:
+            release.set()
+        assert running.result()
+
 
 class TestPool:
     """Connections are kept, and waited for."""

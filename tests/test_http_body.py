@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import signal
 import socket
 import struct
 import tarfile
@@ -17,7 +18,8 @@ import pytest
 import requests
 import responses
 
-from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, http, use_stop
+from iointerrupt import DeadlineExceeded, Interrupted, ResourceBusy, StopEvent, http, sockets, use_stop
+from iointerrupt._signal.latch import Parker
 from iointerrupt.testing import StopAfter, wait_until_blocked
 from tests.servers import Peer, Server, always, stall_in_body
 from tests.test_http import authority, in_order, plain_environment, pool_of, session, tls  # noqa: F401 - fixtures
@@ -304,6 +306,150 @@ class TestBodies:
             with pytest.raises(requests.exceptions.StreamConsumedError, match="given up"):
                 http.iter_chunks(response)
 
+    def test_given_up(self, any_session):
+        """A chunked body that was closed between two chunks has not ended, be it closed before or while it is read."""
+        script = always(chunks_like(b"hello", b"world"), length=None, headers={"Transfer-Encoding": "chunked"})
+        with Server(script) as server:
+            response = any_session.get(server.url, stream=True)
+            assert next(response.iter_content(5)) == b"hello"
+            with pytest.raises(requests.exceptions.StreamConsumedError, match="given up"):
+                http.iter_chunks(response)
+
+            response = any_session.get(server.url, stream=True)
+            begun = response.iter_content(5)
+            assert next(begun) == b"hello"
+            chunks = http.iter_chunks(response)
+            del begun
+            with pytest.raises(requests.exceptions.StreamConsumedError, match="given up"):
+                next(chunks)
+
+            response = any_session.get(server.url, stream=True)
+            chunks = http.iter_chunks(response, chunk_size=5)
+            assert next(chunks) == b"hello"
+            response.close()
+            for _ in range(2):
+                with pytest.raises(requests.exceptions.StreamConsumedError, match="given up"):
+                    next(chunks)
+
+    def test_read_to_the_end(self, any_session):
+        """A body that somebody else has read to its end has no chunk left, or says that it is gone."""
+        with Server(always()) as server:
+            response = any_session.get(server.url, stream=True)
+            assert response.raw.read() == b"hello"
+            assert list(http.iter_chunks(response)) == []
+        script = always(chunks_like(b"hello"), length=None, headers={"Transfer-Encoding": "chunked"})
+        with Server(script) as server:
+            response = any_session.get(server.url, stream=True)
+            assert b"".join(response.raw.stream(5)) == b"hello"
+            assert list(http.iter_chunks(response)) == []
+            response = any_session.head(server.url, stream=True)
+            assert list(http.iter_chunks(response)) == []
+
+
+class BrokenOff(BaseException):
+    """What a signal handler raises, as Ctrl-C does."""
+
+
+@pytest.fixture
+def signal_in(monkeypatch):
+    """A function that has a signal, whose handler raises `BrokenOff`, arrive in this thread's next call of a method."""
+
+    def handler(number, frame):
+        raise BrokenOff
+
+    def arrange(kind: type, name: str) -> None:
+        real = getattr(kind, name)
+
+        def signalled(*args, **kwargs):
+            if threading.current_thread() is threading.main_thread():
+                setattr(kind, name, real)
+                signal.raise_signal(signal.SIGUSR1)
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(kind, name, signalled)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    yield arrange
+    signal.signal(signal.SIGUSR1, before)
+
+
+class TestBrokenOff:
+    """What a signal handler raises breaks the reading off, and is not followed by an end."""
+
+    def test_iter_chunks(self, any_session, signal_in):
+        """The response is closed, and the iterator raises when it is asked again."""
+        stop = StopEvent()
+        with Server(stall_in_body) as server:
+            chunks = http.iter_chunks(any_session.get(server.url, stream=True), stop=stop)
+            assert next(chunks) == b"half"
+            signal_in(sockets.Socket if isinstance(any_session, http.Session) else socket.socket, "recv_into")
+            with pytest.raises(BrokenOff):
+                next(chunks)
+            in_order(pool_of(any_session.get_adapter(server.url), server.url))
+            assert stop._callbacks == {}
+            for _ in range(2):
+                with pytest.raises(requests.exceptions.StreamConsumedError, match="broken off by BrokenOff"):
+                    next(chunks)
+
+    def test_open(self, signal_in):
+        """A file of http.open raises when it is read again."""
+        with Server(stall_in_body) as server, http.open(server.url) as file:
+            assert file.read(4) == b"half"
+            signal_in(sockets.Socket, "recv_into")
+            with pytest.raises(BrokenOff):
+                file.read(4)
+            for _ in range(2):
+                with pytest.raises(requests.exceptions.StreamConsumedError, match="broken off"):
+                    file.read()
+
+    def test_wait_for_a_connection(self, background, signal_in):
+        """A wait for a connection of the pool that is broken off leaves the pool in order."""
+        go_on = threading.Event()
+
+        def script(peer: Peer) -> None:
+            peer.request()
+            peer.server.reached.set()
+            go_on.wait(20)
+            peer.answer(b"hello")
+            peer.until_closed()
+
+        with Server(script) as server, http.Session(pool_size=1, pool_block=True) as session:
+            holder = background(session.get, server.url)
+            assert server.reached.wait(10)
+            signal_in(Parker, "park")
+            with pytest.raises(BrokenOff):
+                session.get(server.url)
+            go_on.set()
+            assert holder.result().content == b"hello"
+            pool = pool_of(session.get_adapter(server.url), server.url)
+            assert pool.pool.qsize() == 1
+
+
+class TestTwoThreads:
+    """An iterator serves one thread at a time."""
+
+    def test_busy(self, background, session):
+        """The second thread gets ResourceBusy, and the first its chunks."""
+        go_on = threading.Event()
+
+        def script(peer: Peer) -> None:
+            peer.request()
+            peer.answer(b"one", length=6)
+            go_on.wait(20)
+            peer.send(b"two")
+
+        with Server(script) as server:
+            chunks = http.iter_chunks(session.get(server.url, stream=True))
+            assert next(chunks) == b"one"
+            running = background(list, chunks)
+            wait_until_blocked(session.stop)
+            for _ in range(2):
+                with pytest.raises(ResourceBusy, match="another call"):
+                    next(chunks)
+            go_on.set()
+            assert running.result() == [b"two"]
+            assert list(chunks) == []
+
 
 class TestLarge:
     """Large bodies of known length, which are read past the layers of urllib3 and http.client."""
@@ -466,6 +612,10 @@ class TestErrors:
             http.iter_chunks(response, chunk_size=1.5)
         with pytest.raises(ValueError, match="timeout"):
             http.iter_chunks(response, timeout=-1)
+        with pytest.raises(ValueError, match="more than 0"):
+            http.iter_chunks(response, timeout=0)
+        with pytest.raises(ValueError, match="more than 0"):
+            http.open(response, timeout=0)
         with pytest.raises(TypeError, match="cannot be a stop"):
             http.iter_chunks(response, stop="now")
 
@@ -487,6 +637,25 @@ class TestMocked:
             with pytest.raises(Interrupted) as raised:
                 next(chunks)
             assert raised.value.transferred == 100
+
+    @responses.activate
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_stop_of_the_session(self, stream):
+        """Mocked or read already, a body stops on the stop that its session has by then."""
+        responses.get("http://mocked.test/", body=b"x" * 1000)
+        for adapter in (False, True):
+            with requests.Session() if adapter else http.Session(stop=StopEvent()) as session:
+                if adapter:
+                    session.mount("http://", http.Adapter(stop=StopEvent()))
+                chunks = http.iter_chunks(session.get("http://mocked.test/", stream=stream), chunk_size=100)
+                assert next(chunks) == b"x" * 100
+                holder = session.get_adapter("http://") if adapter else session
+                holder.stop = stop = StopEvent()
+                assert next(chunks) == b"x" * 100
+                stop.set("enough")
+                with pytest.raises(Interrupted) as raised:
+                    next(chunks)
+                assert (raised.value.reason, raised.value.transferred) == ("enough", 200)
 
     def test_own_raw(self):
         """A raw object that has nothing but read() is read to its end, and stops."""

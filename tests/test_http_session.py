@@ -66,6 +66,30 @@ class TestRetry:
             stop.set()
             assert isinstance(running.error(), Interrupted)
 
+    def test_assigned(self, background):
+        """Retries that an adapter gets later pause as those that it was made with."""
+        stop = StopEvent()
+        answered = threading.Event()
+
+        def script(peer: Peer) -> None:
+            peer.request()
+            peer.answer(status="503 Busy", headers={"Retry-After": "20", "Connection": "close"})
+            peer.until_closed()  # the client does so before it pauses
+            answered.set()
+
+        with Server(script) as server, requests.Session() as session:
+            adapter = http.Adapter(stop=stop)
+            adapter.max_retries = urllib3.util.Retry(3, status_forcelist=[503])
+            session.mount("http://", adapter)
+            running = background(session.get, server.url)
+            assert answered.wait(10)
+            wait_until_blocked(stop)
+            stop.set()
+            assert isinstance(running.error(), Interrupted)
+            assert server.connections == 1
+            with pytest.raises(TypeError, match="must be an int"):
+                adapter.max_retries = "3"
+
     def test_cap(self):
         """A Retry-After above the cap is cut down to it, also after increments and for dates."""
         retry = http.Retry(5, retry_after_max=0.5).increment("GET", "/").increment("GET", "/")
@@ -161,6 +185,8 @@ class TestErrors:
             http.Session(stop=True)
         with pytest.raises(ValueError, match="timeout"):
             http.Session(timeout=-1)
+        with pytest.raises(ValueError, match="more than 0"):
+            http.Session(timeout=(1, 0))
         with pytest.raises(TypeError, match="timeout"):
             http.Session(timeout="soon")
         with pytest.raises(ValueError, match="pool_size"):

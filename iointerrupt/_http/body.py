@@ -22,14 +22,15 @@ import functools
 import http.client
 import io
 import socket
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import requests
 from urllib3.exceptions import DecodeError, ProtocolError, ReadTimeoutError, SSLError
 
 from iointerrupt import sockets
-from iointerrupt._errors import Interrupted
+from iointerrupt._errors import Interrupted, ResourceBusy
 from iointerrupt._http.direct import LEAST_DIRECT_READ, DirectReader, read1
 from iointerrupt._http.idle import Shared
 from iointerrupt._http.pool import innermost
@@ -55,13 +56,29 @@ class ReadTimeout(requests.exceptions.ReadTimeout, requests.exceptions.Connectio
 
 
 class Chunks(Iterator[bytes]):
-    """What `iter_chunks` returns. It never takes a failure for the end: asked again, it raises the same again."""
+    """What `iter_chunks` returns. It never takes a failure for the end: asked again, it raises the same again.
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
+    What a signal handler raises in it, such as `KeyboardInterrupt`, breaks the reading off, since bytes may have been lost
+    with it: the response is closed, and whoever asks again gets a `requests.exceptions.StreamConsumedError`.
+
+    It serves one thread at a time. A second one gets `ResourceBusy`, of which the first notices nothing.
+    """
+
+    def __init__(self, chunks: Generator[bytes, None, None], response: requests.Response) -> None:
         self._chunks = chunks
+        self._response = response
         self._failure: Exception | None = None
+        self._reading = threading.Lock()  # held by the call that is in the generator
 
     def __next__(self) -> bytes:
+        if not self._reading.acquire(blocking=False):
+            raise ResourceBusy("another call is reading this body")
+        try:
+            return self._next()
+        finally:
+            self._reading.release()
+
+    def _next(self) -> bytes:
         if self._failure is not None:
             raise _again(self._failure)
         try:
@@ -70,6 +87,13 @@ class Chunks(Iterator[bytes]):
             raise
         except Exception as error:
             self._failure = _again(error)
+            raise
+        except BaseException as error:
+            self._failure = requests.exceptions.StreamConsumedError(
+                f"the reading of the body was broken off by {type(error).__name__}"
+            )
+            self._chunks.close()
+            _close(self._response)
             raise
 
 
@@ -95,8 +119,8 @@ def iter_chunks(
             `Adapter`, theirs.
         chunk_size: bytes; how long a chunk may be. A chunk is what has arrived: nothing is held back until a chunk is
             full, and none is empty.
-        timeout: seconds to wait for the next bytes; None for the timeout of the request. A body without a socket, such
-            as a mocked one, has nothing to wait for.
+        timeout: seconds to wait for the next bytes, more than 0; None for the timeout of the request. A body without a
+            socket, such as a mocked one, has nothing to wait for.
         decode: whether to undo the `Content-Encoding`, gzip for example, as `iter_content` does. What a transfer coding
             (`chunked`) adds is undone in any case.
 
@@ -105,19 +129,31 @@ def iter_chunks(
             many bytes came out of this iterator.
         requests.exceptions.ChunkedEncodingError: the body ended before its time, or its framing is wrong.
         ReadTimeout: the timeout passed; it is the `ReadTimeout` and the `ConnectionError` of requests at once.
-        requests.exceptions.StreamConsumedError: at the call; the body has been read, and not kept.
+        requests.exceptions.StreamConsumedError: the body has been read, and not kept; or it was closed before its end, as
+            urllib3 does when a `chunked` body's `iter_content` is given up.
         requests.exceptions.RequestException: what else `iter_content` raises.
+        ResourceBusy: another thread is reading from the iterator.
         TypeError, ValueError: at the call; an argument cannot be what it is.
 
-    The response of somebody else's session is stopped by shutting its socket down, on a mocked one the stop is looked
-    at between two chunks. After the last chunk the connection is back in its pool.
+    The response of somebody else's session is stopped by shutting its socket down, on a mocked one, and one that was
+    read already, the stop is looked at between two chunks; so is the stop that the `Session` or the `Adapter` has by
+    then. After the last chunk the connection is back in its pool.
     """
     if not isinstance(response, requests.Response):
         raise TypeError(f"response must be a requests.Response, not {type(response).__name__}")
     check_chunk_size(chunk_size)
     if timeout is not None:
-        check_timeout(timeout)
-    return Chunks(_chunks(response, Shared(as_stop(stop)), chunk_size, timeout, decode=decode))
+        check_wait(timeout)
+    return Chunks(_chunks(response, _Stops(response, as_stop(stop)), chunk_size, timeout, decode=decode), response)
+
+
+def check_wait(seconds: float) -> None:
+    """Raise if it cannot be the seconds to wait for a network.
+
+    0 cannot: it makes a socket non-blocking, and what that says when nothing has arrived yet is to http.client the end.
+    """
+    if check_timeout(seconds) == 0:
+        raise ValueError("timeout must be more than 0 seconds")
 
 
 def check_chunk_size(chunk_size: int) -> None:
@@ -128,9 +164,35 @@ def check_chunk_size(chunk_size: int) -> None:
         raise ValueError(f"chunk_size must be 1 or more, not {chunk_size}")
 
 
+def came_through(response: requests.Response, shared: Shared) -> None:
+    """Let the response know what its adapter shares: whoever iterates over it then stops on the adapter's stop too."""
+    vars(response)["_iointerrupt_shared"] = shared
+
+
+class _Stops:
+    """What ends an iteration besides the current stop.
+
+    Args:
+        response: the response; if it came through an `Adapter`, that one's stop counts, as it is then.
+        own: the stop that was given to the iteration.
+    """
+
+    __slots__ = ("_adapter", "own")
+
+    def __init__(self, response: requests.Response, own: StopEvent | None) -> None:
+        self.own = own
+        self._adapter: Shared = vars(response).get("_iointerrupt_shared") or Shared()
+
+    def check(self) -> None:
+        check(self.own)
+        of_adapter = self._adapter.stop
+        if of_adapter is not None:
+            check(of_adapter)
+
+
 def _chunks(
-    response: requests.Response, shared: Shared, chunk_size: int, timeout: float | None, *, decode: bool
-) -> Iterator[bytes]:
+    response: requests.Response, ends: _Stops, chunk_size: int, timeout: float | None, *, decode: bool
+) -> Generator[bytes, None, None]:
     # A plain function around the generator, so that what cannot work fails at the call.
     content = response._content  # requests keeps to itself whether it was read, and what
     if isinstance(content, bytes):
@@ -138,19 +200,37 @@ def _chunks(
             raise requests.exceptions.StreamConsumedError(
                 "the body has been decoded, and its encoded form was not kept"
             )
-        return _slices(content, shared, chunk_size)
+        return _slices(content, ends, chunk_size)
     if response._content_consumed:  # type: ignore[attr-defined]  # as above
         raise requests.exceptions.StreamConsumedError
-    if getattr(response.raw, "chunk_left", None) and response.raw.closed:
-        # urllib3 closes it, and would then say that this is the end.
-        raise requests.exceptions.StreamConsumedError("the body was given up in the middle of a chunk")
-    return _stream(response, shared, chunk_size, timeout, decode=decode)
+    _check_open(response.raw)
+    return _stream(response, ends, chunk_size, timeout, decode=decode)
 
 
-def _slices(content: bytes, shared: Shared, chunk_size: int) -> Iterator[bytes]:
+def _is_from_network(raw: Any) -> bool:
+    return isinstance(getattr(raw, "_original_response", None), http.client.HTTPResponse)
+
+
+def _is_closed(raw: Any) -> bool:
+    # Not whether urllib3 calls it closed: it is that to urllib3, too, when http.client has come to the end by itself.
+    return _is_from_network(raw) and bool(raw._original_response.closed)
+
+
+def _check_open(raw: Any) -> None:
+    """Raise if the body was closed, and not because it has been read to its end.
+
+    urllib3 and http.client take a closed body for one that has ended, unless it has a length.
+    """
+    if _is_closed(raw) and raw.length_remaining != 0 and raw.chunk_left != 0:
+        raise requests.exceptions.StreamConsumedError(
+            "the body has been read by somebody else and not kept, or was given up before its end"
+        )
+
+
+def _slices(content: bytes, ends: _Stops, chunk_size: int) -> Generator[bytes, None, None]:
     for start in range(0, len(content), chunk_size):
         try:
-            check(shared.stop)
+            ends.check()
         except Interrupted as interrupted:
             interrupted.transferred = start
             raise
@@ -158,22 +238,26 @@ def _slices(content: bytes, shared: Shared, chunk_size: int) -> Iterator[bytes]:
 
 
 def _stream(
-    response: requests.Response, shared: Shared, chunk_size: int, timeout: float | None, *, decode: bool
-) -> Iterator[bytes]:
+    response: requests.Response, ends: _Stops, chunk_size: int, timeout: float | None, *, decode: bool
+) -> Generator[bytes, None, None]:
     sock = _socket_of(response.raw)
     if sock is not None and timeout is not None:
         sock.settimeout(timeout)
     end = _ways_to_end(response.raw, sock)
     moved = 0
     try:
+        _check_open(response.raw)  # again, as the call was some time ago
         read = _reader(response.raw, sock, chunk_size, decode=decode)
         while True:
-            check(shared.stop)
-            chunk = end.read(read, shared.stop)
+            ends.check()
+            chunk = end.read(read, ends.own)
             if not chunk:
                 break
             moved += len(chunk)
+            closed = _is_closed(response.raw)
             yield chunk
+            if not closed:
+                _check_open(response.raw)
     except Exception as error:
         end.call_off()
         _close(response)
@@ -190,9 +274,8 @@ def _stream(
 
 def _reader(raw: Any, sock: Any, chunk_size: int, *, decode: bool) -> Callable[[], bytes]:
     """A function that returns the next bytes of the body, and none at its end."""
-    from_network = isinstance(getattr(raw, "_original_response", None), http.client.HTTPResponse)
     # A chunk (of the transfer coding) that `stream` has begun is one that it has to end: it counts by itself.
-    if from_network and not raw.chunk_left:
+    if _is_from_network(raw) and not raw.chunk_left:
         # Without an encoding to undo, "decoding" would copy each chunk through a buffer.
         decode = decode and bool(raw.headers.get("Content-Encoding"))
         size = min(chunk_size, _LARGEST_READ)

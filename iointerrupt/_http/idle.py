@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import queue
 import time
+from threading import get_ident
 from typing import Any
 
 from iointerrupt import _wait
@@ -42,13 +43,18 @@ class _Waiter:
 
 
 class IdleConnections(queue.LifoQueue[Any]):
-    """A pool's free places: connections to use again, and None for each that is yet to be made."""
+    """A pool's free places: connections to use again, and None for each that is yet to be made.
+
+    urllib3 gives a place back (None) after any failure, also after one in the wait for a place, be it a stop or what a signal
+    handler raised. That would be one place too many, so the queue remembers who left the wait with nothing.
+    """
 
     shared = Shared()
 
     def _init(self, maxsize: int) -> None:
         super()._init(maxsize)
         self._waiters: dict[_Waiter, None] = {}  # the longest first
+        self._empty_handed: set[int] = set()  # threads; each adds and removes only itself
 
     def _put(self, item: Any) -> None:  # queue.Queue calls it with the mutex held
         waiter = next(iter(self._waiters), None)
@@ -58,6 +64,17 @@ class IdleConnections(queue.LifoQueue[Any]):
         del self._waiters[waiter]
         waiter.given.append(item)
         waiter.parker.unpark()  # it releases a lock, and so never waits
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002 - queue.Queue's own
+        """Give a place back, unless it is one that this thread did not get.
+
+        Raises:
+            queue.Full: there are more of them than were taken.
+        """
+        if item is None and get_ident() in self._empty_handed:
+            self._empty_handed.discard(get_ident())
+        else:
+            super().put(item, block, timeout)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002 - queue.Queue's own
         """Take a place, waiting for one where `block` is true.
@@ -70,6 +87,7 @@ class IdleConnections(queue.LifoQueue[Any]):
             queue.Empty: there is none, or none came in time.
             Interrupted: a stop was set meanwhile. A place that came at the same moment goes to the next in line.
         """
+        self._empty_handed.discard(get_ident())
         with self.mutex:
             if self._qsize():
                 return self._get()
@@ -89,5 +107,6 @@ class IdleConnections(queue.LifoQueue[Any]):
                 self.put(item, block=False)
             if isinstance(error, TimeoutError):
                 raise queue.Empty from None
+            self._empty_handed.add(get_ident())
             raise
         return waiter.given.pop()

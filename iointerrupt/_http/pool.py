@@ -15,7 +15,6 @@ import socket
 import ssl
 import sys
 import time
-from threading import get_ident
 from typing import Any, ClassVar
 
 import requests.adapters
@@ -25,7 +24,6 @@ from urllib3.util.connection import allowed_gai_family
 from urllib3.util.ssltransport import SSLTransport
 
 from iointerrupt import sockets
-from iointerrupt._errors import Interrupted
 from iointerrupt._http.idle import IdleConnections, Shared
 from iointerrupt._http.trust import Trust, adopt
 from iointerrupt._stop import StopEvent
@@ -170,23 +168,11 @@ class HTTPConnectionPool(urllib3.HTTPConnectionPool):
         self.shared = shared
         idle: Any = self.pool
         idle.shared = shared
-        self._empty_handed: set[int] = set()  # threads; each adds and removes only itself
 
     def _get_conn(self, timeout: float | None = None) -> Any:
-        try:
-            connection: Any = super()._get_conn(timeout)
-        except Interrupted:
-            self._empty_handed.add(get_ident())
-            raise
+        connection: Any = super()._get_conn(timeout)
         connection.bind(self.shared.stop)
         return connection
-
-    def _put_conn(self, conn: Any) -> None:
-        # urllib3 gives back a place after any failure, also after one to get it, which would be one place too many.
-        if conn is None and get_ident() in self._empty_handed:
-            self._empty_handed.discard(get_ident())
-        else:
-            super()._put_conn(conn)
 
 
 class HTTPSConnectionPool(HTTPConnectionPool, urllib3.HTTPSConnectionPool):

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import functools
 import socket
+import time
 
 import urllib3.contrib.socks
+from urllib3.exceptions import ConnectTimeoutError
 
 from iointerrupt import sockets
 from iointerrupt._http.pool import (
@@ -31,7 +33,13 @@ class SOCKSConnection(StoppableConnection, urllib3.contrib.socks.SOCKSConnection
     def _new_conn(self) -> socket.socket:
         # Named, since for https another class of the family stands between this one and that.
         negotiate = functools.partial(urllib3.contrib.socks.SOCKSConnection._new_conn, self)
-        connected = _helpers.run(negotiate, self.stop, discard=socket.socket.close)
+        # PySocks gives the timeout to each of its steps anew; this is for all of it, and for the wait for a helper.
+        deadline = None if self.timeout is None else time.monotonic() + self.timeout
+        try:
+            connected = _helpers.run(negotiate, self.stop, deadline, discard=socket.socket.close)
+        except TimeoutError as error:
+            message = f"Connection to {self.host} timed out. (connect timeout={self.timeout})"
+            raise ConnectTimeoutError(self, message) from error
         sock: sockets.Socket = sockets.wrap(connected, stop=self.stop)
         return sock
 

@@ -13,9 +13,10 @@ import io
 import operator
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from iointerrupt._files.chunks import Chunks
 from iointerrupt._files.copying import copy_file, copy_stream, puller
 from iointerrupt._files.disk import DiskFile
 from iointerrupt._files.opening import open_raw
@@ -139,8 +140,9 @@ def wrap(
     From then on, use the wrapper instead of the object. A `sys.stdin.buffer` or a `Popen.stdout` should be wrapped before
     it is first read: what it has in its buffer by then comes first and is not lost, but waits for its descriptor to become
     ready once more. Wrap a writer with its buffer flushed: a flush of its own cannot be stopped. Objects without a
-    descriptor of their own meaning are read in a helper thread; what such a read returns after a stop is what the next
-    read gets.
+    descriptor of their own meaning are read and written in a helper thread. What such a read returns after a stop is what
+    the next read of the object through `wrap`, `iter_chunks` or `copyfileobj` gets; a write that was under way then counts
+    as taken, and the next operation waits for it.
 
     Args:
         file: a descriptor, a raw file, a buffered one, a `socket.makefile`, or anything with `read` or `write` for bytes.
@@ -171,7 +173,7 @@ def iter_chunks(
     start: int = 0,
     end: int | None = None,
     timeout: float | None = None,
-) -> Iterator[bytes]:
+) -> Chunks:
     """The bytes of a file in chunks, with a stop between two and, where the source keeps a read waiting, in the wait.
 
     Args:
@@ -181,11 +183,17 @@ def iter_chunks(
         chunk_size: bytes in a chunk, fewer where the source has no more at the moment.
         start: how many bytes to skip, from where the source stands (a path: its beginning); it must be able to seek.
         end: how many bytes from there to end at, those skipped included; None for the end of the source.
-        timeout: seconds that one wait may take; None for no limit.
+        timeout: seconds that one wait may take; None for no limit, or that of a file of ours.
+
+    Returns:
+        An iterator with a `close`. After `Interrupted` or a TimeoutError it is not at its end: asked again it raises as
+        long as the stop is set, and then goes on where it was.
 
     Raises:
         TypeError, ValueError: at once, for a wrong source, size or offset.
         Interrupted: while iterating. All bytes read before are in the chunks that were delivered.
+        TimeoutError: as well.
+        ResourceBusy: another thread is in the same iterator.
         io.UnsupportedOperation: `start` for a source that cannot seek.
         OSError: the path cannot be opened, while iterating.
     """
@@ -194,13 +202,21 @@ def iter_chunks(
     if end is not None and _check_offset(end, "end") < start:
         raise ValueError(f"end must not be before start, {end} is before {start}")
     length = None if end is None else end - start
-    if isinstance(source, str | bytes | os.PathLike):
-        return _chunks_of_path(source, own, seconds, size, start, length)
-    if isinstance(source, int):
-        raw = open_raw(source, descriptor_mode(source), stop=own, timeout=seconds, chunk_size=size, closefd=False)
-        return _chunks(raw.read, raw, size, start, length)
-    pull = puller(source, stop=own, timeout=seconds, chunk_size=size)
-    return _chunks(pull, source, size, start, length)
+    if isinstance(source, str | bytes | os.PathLike | int):
+        path = source if isinstance(source, int) else os.fspath(source)
+        mode = descriptor_mode(source) if isinstance(source, int) else "r"
+        closes = not isinstance(source, int)
+
+        def begin() -> tuple[Callable[[int], bytes], Any, Any]:
+            raw = open_raw(path, mode, stop=own, timeout=seconds, chunk_size=size, closefd=closes)
+            return raw.read, raw, raw
+    else:
+        pull = puller(source, stop=own, timeout=seconds, chunk_size=size)
+
+        def begin() -> tuple[Callable[[int], bytes], Any, Any]:
+            return pull, source, None
+
+    return Chunks(begin, size, start, length)
 
 
 def read_bytes(path: FileDescriptorOrPath, *, stop: StopLike = None, timeout: float | None = None) -> bytes:
@@ -243,7 +259,8 @@ def copyfileobj(
         How many bytes were copied.
 
     Raises:
-        Interrupted: `transferred` bytes have been written; bytes that had been read but not written are in `partial`.
+        Interrupted: `transferred` bytes have been written, a write included that is still under way in a helper (see
+            `wrap`); bytes that had been read but not written are in `partial`.
         TypeError: one of the two is not a binary file object.
     """
     own, _, size = _common(stop, None, chunk_size)
@@ -292,28 +309,6 @@ def _check_offset(offset: int, name: str) -> int:
     if offset < 0:
         raise ValueError(f"{name} must be 0 or more bytes, not {offset}")
     return operator.index(offset)
-
-
-def _chunks_of_path(  # noqa: PLR0917 - private, and called once
-    path: Any, own: StopEvent | None, timeout: float | None, size: int, start: int, length: int | None
-) -> Iterator[bytes]:
-    with open_raw(os.fspath(path), "r", stop=own, timeout=timeout, chunk_size=size) as raw:
-        yield from _chunks(raw.read, raw, size, start, length)
-
-
-def _chunks(read: Callable[[int], bytes], source: Any, size: int, start: int, length: int | None) -> Iterator[bytes]:
-    if start:
-        seekable = getattr(source, "seekable", None)
-        if seekable is None or not seekable():
-            raise io.UnsupportedOperation("cannot start at an offset: the source cannot seek")
-        source.seek(start, os.SEEK_CUR)
-    if length is None:
-        while chunk := read(size):
-            yield chunk
-        return
-    while length and (chunk := read(min(size, length))):
-        length -= len(chunk)
-        yield chunk
 
 
 def _parse_mode(mode: str) -> tuple[bool, str]:

@@ -286,3 +286,45 @@ def test_copyfileobj_refuses_what_is_not_binary(tmp_path: Path) -> None:
                 files.copyfileobj(*pair)
     with pytest.raises(ValueError, match="chunk_size"):
         files.copyfileobj(io.BytesIO(), io.BytesIO(), chunk_size=0)
+
+
+class Stalls:
+    """A binary file object with a `stop` of its own meaning, whose calls wait until they are let go."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.data = data
+        self.got = b""
+        self.go_on = threading.Event()
+        self.done = threading.Event()
+
+    def stop(self) -> None:
+        """Nothing that has to do with ours."""
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int) -> bytes:
+        assert self.go_on.wait(20)
+        data, self.data = self.data[:size], self.data[size:]
+        self.done.set()
+        return data
+
+    def write(self, data: bytes) -> int:
+        assert self.go_on.wait(20)
+        self.got += data
+        self.done.set()
+        return len(data)
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_copyfileobj_stops_on_what_only_looks_harmless(side: str, background: Callable[..., Any]) -> None:
+    """An object that says it can seek, and has a method `stop`, is not taken for one of ours or for one that never waits."""
+    stop = StopEvent()
+    stalls = Stalls(b"data")
+    pair = (stalls, io.BytesIO()) if side == "source" else (io.BytesIO(b"data"), stalls)
+    copying = background(files.copyfileobj, *pair, stop=stop)
+    wait_until_blocked(stop)
+    stop.set()
+    assert isinstance(copying.error(), Interrupted)
+    stalls.go_on.set()
+    assert stalls.done.wait(20)

@@ -607,7 +607,7 @@ def test_sockets_and_kernels_that_do_not_answer(
 ) -> None:
     """A descriptor of a socket works; so does everything where only poll says whether a call would block."""
     if not kernel_answers:
-        monkeypatch.setattr("iointerrupt._files.raw._NOWAIT", 0)
+        monkeypatch.setattr("iointerrupt._files.raw.NOWAIT", 0)
     one, two = socket.socketpair()
     stop = StopEvent()
     data = os.urandom(400_000)
@@ -848,3 +848,71 @@ def test_the_standard_library_takes_our_files(tmp_path: Path) -> None:
     with files.open(tmp_path / "data", "rb") as file, files.open(tmp_path / "copy", "wb") as target:
         shutil.copyfileobj(file, target)
     assert (tmp_path / "copy").read_bytes() == data
+
+
+def test_the_descriptor_of_a_fifo_can_be_handed_on(fifo: Path, background: Callable[..., Any]) -> None:
+    """Both ends are in blocking mode once open, and all that was written is still in the FIFO."""
+    stop = StopEvent()
+    opening = background(files.open, fifo, "rb", 0, stop=stop)
+    wait_until_blocked(stop)
+    with files.open(fifo, "wb", 0) as writer, opening.result() as reader:
+        assert os.get_blocking(writer.fileno())
+        assert os.get_blocking(reader.fileno())
+        writer.write(b"whole")
+        assert os.read(reader.fileno(), 10) == b"whole"
+
+
+def test_the_open_of_a_fifo_takes_nothing_that_is_there(fifo: Path) -> None:
+    """Data that is in the FIFO when it is asked stays there for whoever reads the descriptor."""
+    writer = os.open(fifo, os.O_RDWR)
+    os.write(writer, b"whole")
+    with files.open(fifo, "rb", 0) as reader:
+        assert os.read(reader.fileno(), 10) == b"whole"
+    os.close(writer)
+
+
+def test_an_iteration_goes_on_after_a_stop_and_a_timeout(pipe: tuple[int, int], background: Callable[..., Any]) -> None:
+    """It is not at its end: it raises as long as the stop is set, and then goes on; the call itself raises nothing."""
+    stop = StopEvent()
+    stop.set()
+    chunks = files.iter_chunks(pipe[0], stop=stop, chunk_size=3, timeout=0.005)
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            next(chunks)
+    stop.clear()
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            next(chunks)
+    os.write(pipe[1], b"abcde")
+    os.close(pipe[1])
+    assert list(chunks) == [b"abc", b"de"]
+    assert list(chunks) == []
+
+
+def test_an_iteration_is_one_thread_s_and_closes_what_it_opened(
+    fifo: Path, data_file: Path, background: Callable[..., Any]
+) -> None:
+    """A second thread gets `ResourceBusy`; `close` is the end."""
+    stop = StopEvent()
+    chunks = files.iter_chunks(fifo, stop=stop)
+    stepping = background(next, chunks)
+    wait_until_blocked(stop)
+    with pytest.raises(ResourceBusy):
+        next(chunks)
+    with pytest.raises(ResourceBusy):
+        chunks.close()
+    stop.set()
+    assert isinstance(stepping.error(), Interrupted)
+    chunks = files.iter_chunks(data_file, chunk_size=10)
+    assert len(next(chunks)) == 10
+    chunks.close()
+    assert list(chunks) == []
+
+
+def test_an_iteration_over_our_file_has_its_own_timeout(pipe: tuple[int, int]) -> None:
+    """That of `iter_chunks`, and the file keeps its own for later."""
+    for buffering in (0, -1):
+        with files.open(pipe[0], "rb", buffering, closefd=False, timeout=60) as file:
+            with pytest.raises(TimeoutError):
+                next(files.iter_chunks(file, timeout=0.005))
+            assert getattr(file, "raw", file)._timeout == 60

@@ -359,3 +359,60 @@ def test_a_stream_is_cut_into_the_lines_that_open_gives(newline, chunk, backgrou
     writing.result()
     with files.open(LINE_ENDS, encoding="utf-8", newline=newline) as file:
         assert list(file) == expected
+
+
+@pytest.mark.parametrize("read", ["read", "readline", "__next__"])
+def test_a_read_after_a_write_goes_on_behind_it(tmp_path: Path, read: str) -> None:
+    """What was written goes out before what follows it is read, and each is where it belongs."""
+    path = tmp_path / "file"
+    path.write_text("0123456789")
+    with files.open(path, "r+") as file:
+        file.write("abc")
+        assert getattr(file, read)() == "3456789"
+        file.write("end")
+    assert path.read_text() == "abc3456789end"
+
+
+@pytest.mark.parametrize("room", [False, True])
+def test_a_close_tells_no_byte_twice(room: bool, background: Callable[..., Any]) -> None:
+    """After a flush and a write that were stopped, the reader's bytes and those in `partial` are all that was written."""
+    reader, writer = os.pipe()
+    stop = StopEvent()
+    file = files.open(writer, "w", stop=stop)
+    full = os.write(writer, b"." * (1 << 16))
+    file.write("a" * 100)
+    for call in (file.flush, lambda: file.write("b" * 100_000)):
+        calling = background(call)
+        wait_until_blocked(stop)
+        stop.set()
+        assert isinstance(calling.error(), Interrupted)
+        stop.clear()
+    if room:
+        assert len(os.read(reader, full)) == full
+    stop.set()
+    with pytest.raises(Interrupted) as caught:
+        file.close()
+    with open(reader, "rb") as rest:
+        data = rest.read() + (caught.value.partial or b"")  # type: ignore[operator]  # of a file, bytes
+    assert data.lstrip(b".") == b"a" * 100 + b"b" * 100_000
+
+
+def test_a_timeout_in_a_flush_is_not_counted_as_text(background: Callable[..., Any]) -> None:
+    """A write that timed out while older text went out has its own text whole, and none of it twice."""
+    reader, writer = os.pipe()
+    stop = StopEvent()
+    file = files.open(writer, "w", stop=stop, timeout=0.01)
+    full = os.write(writer, b"." * (1 << 16))
+    writing = background(lambda: file.write("a" * 200_000))
+    assert isinstance(writing.error(), TimeoutError)
+    assert len(os.read(reader, full)) == full
+    for letter in "bc":
+        with pytest.raises(TimeoutError):
+            file.write(letter * 200_000)
+    file.stop = StopEvent()
+    file.stop.set()
+    with pytest.raises(Interrupted) as caught:
+        file.close()
+    with open(reader, "rb") as rest:
+        data = rest.read() + (caught.value.partial or b"")  # type: ignore[operator]  # of a file, bytes
+    assert data == b"a" * 200_000 + b"b" * 200_000 + b"c" * 200_000

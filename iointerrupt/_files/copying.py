@@ -13,11 +13,12 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 from iointerrupt._errors import Interrupted
+from iointerrupt._files.raw import RawFile, is_stream
 from iointerrupt._files.wrapped import check_binary, wrap_object
 from iointerrupt._stop import StopEvent, current_stop, use_stop
 from iointerrupt._streams.feed import moved
@@ -40,12 +41,16 @@ _NOT_THIS_WAY: Final = {
 }
 
 
+_BUFFERED: Final = (io.BufferedReader, io.BufferedWriter, io.BufferedRandom)
+
+
 def puller(source: Any, *, stop: StopEvent | None, timeout: float | None, chunk_size: int) -> Callable[[int], bytes]:
     """A function that reads at most so many bytes of a binary file object, and stops on `stop` or the current stop."""
     check_binary(source)
     if not callable(getattr(source, "read", None)):
         raise TypeError(f"cannot read {source!r}")
-    if hasattr(type(source), "stop"):  # ours: it stops on its own stop, and on the current one
+    ours = _is_ours(source)
+    if ours:  # it stops on its own stop, and on the current one
         read = getattr(source, "read1", source.read)
     elif _never_blocks(source):
         read = source.read
@@ -54,7 +59,7 @@ def puller(source: Any, *, stop: StopEvent | None, timeout: float | None, chunk_
 
     def pull(size: int) -> bytes:
         check(stop)
-        with _also(stop):
+        with _also(stop), _limited(source, timeout if ours else None):
             data = read(size)
         if data is None:
             raise BlockingIOError(errno.EAGAIN, "the source is non-blocking and has nothing at the moment")
@@ -71,12 +76,8 @@ def pusher(target: Any, *, stop: StopEvent | None, chunk_size: int) -> Callable[
     if not callable(getattr(target, "write", None)):
         raise TypeError(f"cannot write to {target!r}")
     write = target.write
-    if (
-        not hasattr(type(target), "stop")
-        and not _never_blocks(target)
-        and isinstance(getattr(target, "raw", target), io.FileIO)
-    ):
-        write = wrap_object(target, stop=stop, timeout=None, chunk_size=chunk_size, closes=False).write
+    if not _is_ours(target) and not _never_blocks(target):
+        write = wrap_object(target, stop=stop, timeout=None, chunk_size=chunk_size, closes=False, exact=True).write
 
     def push(data: bytes) -> None:
         done = 0
@@ -247,9 +248,32 @@ def _remove(path: Any) -> None:
         pass  # it has its final name
 
 
+def _is_ours(file: Any) -> bool:
+    # By where its class is from: a stranger may have a `stop` too, and mean something else by it. Those of sockets and
+    # of HTTP are above this layer, and cannot be named here.
+    return any(kind.__module__.partition(".")[0] == __package__.partition(".")[0] for kind in type(file).__mro__)
+
+
 def _never_blocks(file: Any) -> bool:
-    seekable = getattr(file, "seekable", None)
-    return seekable is not None and bool(seekable())
+    # Only what is known to be so. Whether it can seek says nothing: a gzip.GzipFile over a pipe says that it can.
+    if type(file) is io.BytesIO:
+        return True
+    raw = getattr(file, "raw", None) if type(file) in _BUFFERED else file
+    return type(raw) is io.FileIO and not is_stream(os.fstat(raw.fileno()).st_mode)
+
+
+@contextmanager
+def _limited(source: Any, timeout: float | None) -> Iterator[None]:
+    # One of our files, with this timeout instead of its own for the block.
+    raw = getattr(source, "raw", source)
+    if timeout is None or not isinstance(raw, RawFile):
+        yield
+        return
+    before, raw._timeout = raw._timeout, timeout
+    try:
+        yield
+    finally:
+        raw._timeout = before
 
 
 def _also(stop: StopEvent | None) -> AbstractContextManager[object]:

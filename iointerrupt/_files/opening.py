@@ -1,7 +1,9 @@
 """Opening: from what `open` is given to the raw file that fits, without a wait that a stop cannot end.
 
 Everything is opened in non-blocking mode, since only then is it known what it is: asking for its kind first would leave a
-gap in which a FIFO can take the place of a file. What turns out to be a regular file goes back to blocking mode.
+gap in which a FIFO can take the place of a file. What turns out to be a regular file or a FIFO goes back to blocking
+mode, so that its descriptor may be handed on, to a child process or to a poll of one's own; a FIFO only where the kernel
+can be asked with each call whether that would block (`_files.raw`). A terminal or device stays as it was opened.
 """
 
 from __future__ import annotations
@@ -14,11 +16,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from iointerrupt._files.disk import DiskFile, on_disk
-from iointerrupt._files.raw import RegularFile, StoppableFile, StreamFile, is_stream
+from iointerrupt._files.raw import NOWAIT, RegularFile, StoppableFile, StreamFile, is_stream
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Parker
 from iointerrupt._stop import StopEvent
-from iointerrupt._wait import READ, _park, check, stops, wait_ready
+from iointerrupt._wait import READ, _park, _poll, check, stops, wait_ready
 
 _FLAGS: Final = {"w": os.O_CREAT | os.O_TRUNC, "x": os.O_CREAT | os.O_EXCL, "a": os.O_CREAT | os.O_APPEND, "r": 0}
 
@@ -69,7 +71,7 @@ def open_raw(
             fd = opener(file, _flags(mode))
         else:
             fd, kind, first = _open(file, mode, stop, deadline, abandon=abandon_on_stop)
-            nonblocking = True
+            nonblocking = not os.get_blocking(fd)
     try:
         if kind is None:
             kind = _kind_of(fd)
@@ -95,7 +97,7 @@ def _kind_of(fd: int) -> int:
 def _open(
     path: Any, mode: str, own: StopEvent | None, deadline: float | None, *, abandon: bool
 ) -> tuple[int, int, bytes]:
-    """A descriptor, in non-blocking mode if it is one for a stream, its `st_mode`, and a byte if one had to be read."""
+    """A descriptor, in non-blocking mode where the waits of a stream need it, its `st_mode`, and a byte if one had to be read."""
 
     def ask() -> tuple[int, int] | None:
         if not abandon:
@@ -103,13 +105,16 @@ def _open(
         return on_disk.run(lambda: _try_open(path, _flags(mode)), own, deadline, discard=_close)
 
     fd, kind = ask() or _ask_again(ask, own, deadline)
-    if mode == "r" and stat.S_ISFIFO(kind):
-        try:
-            return fd, kind, _await_writer(fd, own, deadline)
-        except BaseException:
-            os.close(fd)
-            raise
-    return fd, kind, b""
+    if not stat.S_ISFIFO(kind):
+        return fd, kind, b""
+    try:
+        first = _await_writer(fd, own, deadline) if mode == "r" else b""
+        if NOWAIT:
+            os.set_blocking(fd, True)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd, kind, first
 
 
 def _try_open(path: Any, flags: int) -> tuple[int, int] | None:
@@ -165,14 +170,17 @@ def _has_to_wait(error: OSError, path: Any) -> bool:
 
 
 def _await_writer(fd: int, own: StopEvent | None, deadline: float | None) -> bytes:
-    """Wait until somebody has opened the FIFO for writing, as a blocking open(2) does; returns a byte that came with it.
+    """Wait until somebody has opened the FIFO for writing, as a blocking open(2) does; returns a byte if it had to take one.
 
     Programs that open two FIFOs in turn depend on it. poll(2) tells of data and of a writer that has left, not of one
     that has come; but a read tells: nothing (the end) without a writer, EAGAIN with one. So this is the other place that
-    asks again and again.
+    asks again and again. It reads only where poll has just found no data, so that what is there stays there; a byte that
+    comes between the two is kept, and is the first that the file reads.
     """
     pause = _FIRST_PAUSE
     while True:
+        if _poll(fd, READ, [], 0.0):
+            return b""
         try:
             byte = os.read(fd, 1)
         except BlockingIOError:

@@ -6,8 +6,8 @@ These are subclasses of `io.FileIO`, and so keep its name, mode, `closefd` and `
 - `StreamFile`, for pipes, FIFOs, terminals and devices: try, and wait in `_wait` where that would block.
 
 The switch O_NONBLOCK belongs to the open file, which other processes may share (a terminal, a stdin): they would suddenly
-meet EAGAIN. So it is set on what this library has opened itself (`_files.opening`), never on a descriptor that was handed in. There
-the question "would this block?" is asked with each call instead (preadv2(2), RWF_NOWAIT); where the kernel does not
+meet EAGAIN. So it is set on terminals and devices that this library has opened itself (`_files.opening`), never on a
+descriptor that was handed in, nor left on a FIFO, whose descriptor is often handed on. There the question "would this block?" is asked with each call instead (preadv2(2), RWF_NOWAIT); where the kernel does not
 answer it, which is for terminals, through a second open file for the same terminal; and without that by poll before
 each call.
 
@@ -25,14 +25,14 @@ import stat
 import sys
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
 from iointerrupt import _wait
 from iointerrupt._errors import Interrupted, ResourceBusy
 from iointerrupt._stop import StopEvent, as_stop
-from iointerrupt._streams.feed import Feed, feed_for, with_taken
+from iointerrupt._streams.feed import Feed, feed_for, moved, with_taken
 from iointerrupt._types import StopLike
 from iointerrupt._wait import READ, WRITE, check
 
@@ -52,7 +52,8 @@ _STEP: Final = 1 << 16
 # (PIPE_BUF is at least 512, POSIX), a terminal most likely.
 _PIECE: Final = 512
 
-_NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
+#: The flag by which preadv2(2) and pwritev2(2) are asked not to block; 0 where there is none.
+NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
 _NO_ANSWER: Final = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 _PTMX: Final = (5, 2)  # opening this name gives a new terminal, not the same
 
@@ -90,6 +91,49 @@ class RawFile(_Base):
         finally:
             for feed in self._mirrors:
                 feed.closed = self.closed
+
+    # The C code puts these together from `read` and `write`, and throws away what it had when one of those raises.
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Read to the end of the line, at most `size` bytes; what had been read before a stop is in `partial`.
+
+        It reads byte by byte, since a raw file has nowhere to keep what comes behind the line.
+        """
+        left = -1 if size is None else operator.index(size)
+        line = bytearray()
+        try:
+            while len(line) != left and (byte := self.read(1)):
+                line += byte
+                if byte == b"\n":
+                    break
+        except (Interrupted, TimeoutError) as error:
+            raise with_taken(error, bytes(line))  # noqa: B904 - the same error
+        return bytes(line)
+
+    def readlines(self, hint: int | None = -1, /) -> list[bytes]:
+        """All lines, or as many as it takes to reach `hint` bytes; `partial` is those before the stop, joined."""
+        lines: list[bytes] = []
+        left = hint if hint is not None and hint > 0 else sys.maxsize
+        try:
+            while left > 0 and (line := self.readline()):
+                lines.append(line)
+                left -= len(line)
+        except (Interrupted, TimeoutError) as error:
+            raise with_taken(error, b"".join([*lines, getattr(error, "partial", None) or b""]))  # noqa: B904 - the same error
+        return lines
+
+    def writelines(self, lines: Iterable[ReadableBuffer], /) -> None:
+        """Write each of `lines`, all of it; `transferred` counts the bytes of all of them that were written."""
+        done = 0
+        for line in lines:
+            view = memoryview(line).cast("B")
+            try:
+                while view and (count := self.write(view)):
+                    done += count
+                    view = view[count:]
+            except Interrupted as error:
+                error.transferred = done + moved(error)
+                raise
 
     def _deadline(self) -> float | None:
         return None if self._timeout is None else time.monotonic() + self._timeout
@@ -241,7 +285,7 @@ class StreamFile(StoppableFile):
         super().__init__(file, mode, **options)
         # How it is learned whether a call would block: by making it, by asking the kernel with it, or by poll.
         self._tries = nonblocking
-        self._asks = not nonblocking and bool(_NOWAIT)
+        self._asks = not nonblocking and bool(NOWAIT)
         if not nonblocking:
             self._twin = _second_open_file(self)
             self._tries = self._twin is not None
@@ -319,7 +363,7 @@ class StreamFile(StoppableFile):
             return io.FileIO.readinto(self._twin or self, view)
         if self._asks:
             try:
-                return os.preadv(self.fileno(), [view], -1, _NOWAIT)
+                return os.preadv(self.fileno(), [view], -1, NOWAIT)
             except BlockingIOError:
                 return None
             except OSError as error:
@@ -333,7 +377,7 @@ class StreamFile(StoppableFile):
             return io.FileIO.write(self._twin or self, view)
         if self._asks:
             try:
-                return os.pwritev(self.fileno(), [view], -1, _NOWAIT)
+                return os.pwritev(self.fileno(), [view], -1, NOWAIT)
             except BlockingIOError:
                 return None
             except OSError as error:

@@ -4,18 +4,22 @@ There are two ways in, and which one it is depends on whether a descriptor tells
 
 - of `io.FileIO`, the buffered classes of `io` over one, and `socket.makefile` over a plain socket it does: poll says
   when, and then one `read1` of the object takes it, so that what the object had buffered comes first;
-- of anything else it does not (a `gzip.GzipFile` has a descriptor, and data of its own as well): each read runs in a
-  helper thread. One that a stop has left behind goes on, and what it returns is what the next read gets.
+- of anything else it does not (a `gzip.GzipFile` has a descriptor, and data of its own as well): each call runs in a
+  helper thread. One that a stop has left behind goes on. What a read returns then is what the next read of the same
+  object gets, through this wrapper or another; a write counts as taken, and the next operation waits for it.
 
 A wrapper serves one thread at a time. Its lock is held for the length of an operation, and is only ever tried.
 """
 
 from __future__ import annotations
 
+import errno
+import functools
 import io
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -26,13 +30,11 @@ from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Parker
 from iointerrupt._stop import StopEvent
 from iointerrupt._streams.feed import with_taken
-from iointerrupt._wait import READ, Helpers, _park, check, stops, wait_ready
+from iointerrupt._wait import READ, _park, check, stops, wait_ready
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 _STEP: Final = 1 << 16
-
-_writers: Final = Helpers("iointerrupt-write", 32)
 
 
 class WrappedFile(RawFile, io.RawIOBase):
@@ -44,16 +46,27 @@ class WrappedFile(RawFile, io.RawIOBase):
         timeout: seconds that one wait may take; None for no limit.
         chunk_size: how many bytes one read or write of the object moves at most.
         closes: whether `close` closes the object.
+        exact: for a wrapper that is not kept: it never reads more than is asked for, and does not flush the object at its
+            end. What the object had buffered before is then delivered only as its descriptor becomes ready.
     """
 
+    _surplus: bytes  # read from the object, and not yet asked for
+
     def __init__(
-        self, file: Any, *, stop: StopEvent | None, timeout: float | None, chunk_size: int, closes: bool = True
+        self,
+        file: Any,
+        *,
+        stop: StopEvent | None,
+        timeout: float | None,
+        chunk_size: int,
+        closes: bool = True,
+        exact: bool = False,
     ) -> None:
         self._begin(stop, timeout, chunk_size)
         self._lock = threading.Lock()
         self._closes = closes
+        self._exact = exact
         self._file = file
-        self._surplus = b""  # read from the object, and not yet asked for
 
     @property
     def name(self) -> Any:
@@ -132,6 +145,8 @@ class WrappedFile(RawFile, io.RawIOBase):
 
     def flush(self) -> None:
         super().flush()
+        if self._exact:
+            return
         flush = getattr(self._file, "flush", None)
         if flush is not None and not getattr(self._file, "closed", False) and self.writable():
             flush()
@@ -148,8 +163,9 @@ class WrappedFile(RawFile, io.RawIOBase):
             try:
                 super().close()
             finally:
-                if self._closes:
-                    self._file.close()
+                close = getattr(self._file, "close", None)
+                if self._closes and close is not None:
+                    close()
 
     def _fetch(self, size: int) -> bytes | None:
         raise NotImplementedError
@@ -176,21 +192,26 @@ class WrappedFile(RawFile, io.RawIOBase):
 
 
 class PolledFile(WrappedFile):
-    """A wrapped object whose descriptor tells when there is something to read.
+    """A wrapped object whose descriptor tells when there is something to read."""
 
-    Args:
-        exact: whether never to read more than is asked for, as for a wrapper that is not kept. What the object had
-            buffered before is then delivered only as its descriptor becomes ready.
-    """
+    _surplus = b""
 
-    def __init__(self, file: Any, *, exact: bool = False, **options: Any) -> None:
+    def __init__(self, file: Any, **options: Any) -> None:
         super().__init__(file, **options)
         fd = file.fileno()
         self._is_stream = is_stream(os.fstat(fd).st_mode)
-        self._drained = exact or not self._is_stream
+        self._drained = self._exact or not self._is_stream
         kind = StreamFile if self._is_stream else RegularFile
         # For what has no buffer of its own, or has emptied it.
         self._direct: StoppableFile = kind(fd, descriptor_mode(fd), timeout=self._timeout, closefd=False)
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            direct = getattr(self, "_direct", None)  # not there if the object could not be wrapped
+            if direct is not None:
+                direct.close()  # not the descriptor, which is the object's, but a second one that a terminal has
 
     def seekable(self) -> bool:
         return not self._is_stream and bool(self._file.seekable())
@@ -225,19 +246,56 @@ class PolledFile(WrappedFile):
         return self._direct.write(view)
 
 
+class _UnderWay:
+    """What goes on with one object, or is left from it, whichever wrapper began it."""
+
+    def __init__(self) -> None:
+        self.read: _LateCall | None = None
+        self.write: _LateCall | None = None
+        self.surplus = b""  # read from the object, and not yet asked for
+
+
+# By object, since a wrapper may be thrown away (a copy's is) while a call of the object that it began goes on.
+_under_way: Final[weakref.WeakKeyDictionary[Any, _UnderWay]] = weakref.WeakKeyDictionary()
+_under_way_lock: Final = threading.Lock()
+
+
+def _under_way_with(file: Any) -> _UnderWay:
+    try:
+        with _under_way_lock:
+            return _under_way.setdefault(file, _UnderWay())
+    except TypeError:  # it has no hash, or cannot be referred to weakly: then only this wrapper knows
+        return _UnderWay()
+
+
 class HelpedFile(WrappedFile):
     """A wrapped object that has to be asked in a helper thread."""
 
     def __init__(self, file: Any, **options: Any) -> None:
+        self._under_way = _under_way_with(file)
         super().__init__(file, **options)
-        self._read: _LateRead | None = None
+
+    @property
+    def _surplus(self) -> bytes:
+        return self._under_way.surplus
+
+    @_surplus.setter
+    def _surplus(self, data: bytes) -> None:
+        self._under_way.surplus = data
+
+    def flush(self) -> None:
+        """Wait for a write that a stop has left behind, and flush the object."""
+        if not self._exact and not self.closed:
+            self._settle_write()
+        super().flush()
 
     def _fetch(self, size: int) -> bytes | None:
-        if self._read is None:
+        state = self._under_way
+        if state.read is None:
             read: Callable[[int], Any] = getattr(self._file, "read1", None) or self._file.read
-            self._read = _LateRead(read, size)
-        self._read.wait(self._stop, self._deadline())
-        late, self._read = self._read, None
+            state.read = _LateCall(functools.partial(read, size), "iointerrupt-read")
+        state.read.wait(self._stop, self._deadline())
+        late, state.read = state.read, None
         data = late.result()
         if data is None or isinstance(data, bytes):
             return data
@@ -248,10 +306,15 @@ class HelpedFile(WrappedFile):
     def _put(self, view: memoryview) -> int:
         done = 0
         try:
+            self._settle_write()
             while done < len(view):
+                check(self._stop)
                 chunk = bytes(view[done : done + self._chunk_size])
-                count = _writers.run(lambda chunk=chunk: self._file.write(chunk), self._stop, self._deadline())  # type: ignore[misc]  # a default is what binds it
-                done += len(chunk) if count is None else count
+                self._under_way.write = _LateCall(
+                    functools.partial(_write_all, self._file.write, chunk), "iointerrupt-write"
+                )
+                done += len(chunk)  # taken from now on: a stop does not take it back
+                self._settle_write()
         except Interrupted as error:
             error.transferred = done
             raise
@@ -259,18 +322,33 @@ class HelpedFile(WrappedFile):
             raise with_taken(error, bytes(view[:done]))  # noqa: B904 - the same error
         return done
 
+    def _settle_write(self) -> None:
+        state = self._under_way
+        write = state.write
+        if write is not None:
+            write.wait(self._stop, self._deadline())
+            state.write = None
+            write.result()
 
-class _LateRead:
-    """One read in a daemon thread, for which several calls may wait one after the other."""
 
-    def __init__(self, read: Callable[[int], Any], size: int) -> None:
-        self._read = read
-        self._size = size
+def _write_all(write: Callable[[bytes], int | None], data: bytes) -> None:
+    done = 0
+    while done < len(data):
+        count = write(data[done:] if done else data)
+        if count == 0:
+            raise BlockingIOError(errno.EAGAIN, "the target is non-blocking and takes nothing at the moment")
+        done += len(data) if count is None else count
+
+
+class _LateCall:
+    """One call in a daemon thread, for which several operations may wait one after the other."""
+
+    def __init__(self, function: Callable[[], Any], name: str) -> None:
         self._data: Any = None
         self._error: BaseException | None = None
         self._done = False
         self._parker = Parker()
-        threading.Thread(target=self._run, name="iointerrupt-read", daemon=True).start()
+        threading.Thread(target=self._run, args=(function,), name=name, daemon=True).start()
 
     def wait(self, own: StopEvent | None, deadline: float | None) -> None:
         """Until it is done; raises as `_wait.wait_ready` does."""
@@ -282,14 +360,14 @@ class _LateRead:
             _park(parker, blocked, deadline, lambda: self._done)
 
     def result(self) -> Any:
-        """What the read returned or raised."""
+        """What the call returned or raised."""
         if self._error is not None:
             raise self._error
         return self._data
 
-    def _run(self) -> None:
+    def _run(self, function: Callable[[], Any]) -> None:
         try:
-            self._data = self._read(self._size)
+            self._data = function()
         except BaseException as error:  # noqa: BLE001 - it is raised again in the thread that reads
             self._error = error
         self._done = True
@@ -305,11 +383,10 @@ def wrap_object(
     closes: bool = True,
     exact: bool = False,
 ) -> WrappedFile:
-    """The wrapper that fits; arguments as for `WrappedFile` and `PolledFile`."""
+    """The wrapper that fits; arguments as for `WrappedFile`."""
     check_binary(file)
-    if _descriptor_tells(file):
-        return PolledFile(file, stop=stop, timeout=timeout, chunk_size=chunk_size, closes=closes, exact=exact)
-    return HelpedFile(file, stop=stop, timeout=timeout, chunk_size=chunk_size, closes=closes)
+    kind = PolledFile if _descriptor_tells(file) else HelpedFile
+    return kind(file, stop=stop, timeout=timeout, chunk_size=chunk_size, closes=closes, exact=exact)
 
 
 def check_binary(file: Any) -> None:

@@ -451,14 +451,32 @@ class BufferedWriter(Writing, io.BufferedWriter):  # type: ignore[override]  # a
 class BufferedRandom(Reading, Writing, io.BufferedRandom):  # type: ignore[override]  # as at _Layer.raw
     """An `io.BufferedRandom` of which an interruption loses and repeats no byte. Arguments as for `BufferedReader`."""
 
-    __slots__ = ("_feed",)
+    __slots__ = ("_feed", "_written")
 
     _c_close = io.BufferedRandom.close
     _c_read = io.BufferedRandom.read
     _c_readline = io.BufferedRandom.readline
     _c_readinto = io.BufferedRandom.readinto
     _c_readinto1 = io.BufferedRandom.readinto1
-    _c_read1 = io.BufferedRandom.read1
     _c_peek = io.BufferedRandom.peek
-    _c_write = io.BufferedRandom.write
     _c_flush = io.BufferedRandom.flush
+
+    def __init__(self, raw: Any, buffer_size: int = BUFFER_SIZE) -> None:
+        self._written = False  # since the last read1: the buffer may hold bytes for the raw file
+        super().__init__(raw, buffer_size)
+
+    # Every method of the C class that reads first writes what is buffered, but for read1: that one would read on from
+    # where the raw file stands, and drop what was written. Text reads by it.
+
+    def _c_read1(self, size: int = -1, /) -> bytes:
+        if self._written:
+            try:
+                self._c_flush()
+            except (Interrupted, TimeoutError) as error:
+                raise self._after_flush(error)  # noqa: B904 - the same error
+            self._written = False
+        return io.BufferedRandom.read1(self, size)
+
+    def _c_write(self, buffer: ReadableBuffer, /) -> int:
+        self._written = True
+        return io.BufferedRandom.write(self, buffer)

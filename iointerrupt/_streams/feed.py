@@ -61,7 +61,8 @@ def with_taken(error: Interrupted | TimeoutError, taken: Any) -> Interrupted | T
         error.partial = taken or None
         return error
     if not taken:
-        return error
+        # What the raw file counts in a `Stalled` of its own need not be this caller's: it may have been the buffer.
+        return TimeoutError(str(error)) if isinstance(error, Stalled) else error
     stalled = Stalled(f"timed out after {len(taken)}", taken)
     stalled.__cause__ = error
     return stalled

@@ -10,11 +10,12 @@ import errno
 import os
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from iointerrupt._errors import Interrupted, Stalled
+from iointerrupt._errors import Interrupted, ResourceBusy, Stalled
 from iointerrupt._sockets.base import StandardSocket, parse_timeout
 from iointerrupt._sockets.dns import AddressInfo, getaddrinfo, lookup
 from iointerrupt._sockets.socket import SendTimeout, Socket
@@ -24,6 +25,7 @@ from iointerrupt._types import StopLike
 from iointerrupt._wait import READ, WRITE, check, wait_ready
 
 __all__ = [
+    "Chunks",
     "IncompleteRead",
     "SSLSocket",
     "SendTimeout",
@@ -42,12 +44,14 @@ _DEFAULT_TIMEOUT: Any = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defi
 # The standard ones, also where a program has put those of this module in their place.
 _create_server, _socketpair = socket.create_server, socket.socketpair
 
+_NONBLOCKING = int(getattr(socket, "SOCK_NONBLOCK", 0))  # not on every platform
+
 # A timeout of many addresses is shared out among them, but none gets less than this (seconds).
 _LEAST_SHARE = 2.0
 
 
 class IncompleteRead(EOFError):
-    """The stream ended before `recv_exactly` had what it was asked for.
+    """The stream ended before `recv_exactly` had what it was asked for; if by an error, that is the `__cause__`.
 
     Attributes:
         partial: the bytes that came before the end.
@@ -183,19 +187,16 @@ def wrap(sock: socket.socket, *, stop: StopLike = None) -> Socket:
     what that means to a listener.
     """
     own = as_stop(stop)
+    _check_socket(sock)
     if isinstance(sock, Socket):
         sock.stop = own
         return sock
-    _check_socket(sock)
     if isinstance(sock, ssl.SSLSocket):
         raise TypeError(
             "cannot wrap a socket that speaks TLS already: set context.sslsocket_class = iointerrupt.sockets.SSLSocket"
             " before context.wrap_socket(), and wrap() what you pass to that"
         )
-    blocking = os.get_blocking(sock.fileno())
-    wrapped = _take_over(sock, own)
-    os.set_blocking(wrapped.fileno(), blocking)
-    return wrapped
+    return _take_over(sock, own)
 
 
 def _adopt(sock: socket.socket, own: StopEvent | None) -> Socket:
@@ -206,10 +207,20 @@ def _adopt(sock: socket.socket, own: StopEvent | None) -> Socket:
 
 
 def _take_over(sock: socket.socket, own: StopEvent | None) -> Socket:
-    taken = Socket(sock.family, sock.type, sock.proto, sock.fileno(), stop=own)
+    taken = _over_descriptor(sock, sock.fileno(), own)
     taken.settimeout(sock.gettimeout())
     sock.detach()
     return taken
+
+
+def _over_descriptor(sock: socket.socket, fd: int, own: StopEvent | None = None) -> Socket:
+    """A `Socket` of the kind of `sock` over a descriptor, whose mode it leaves alone."""
+    # With a default timeout the standard constructor makes the descriptor non-blocking, unless it is said to be so already.
+    blocking = os.get_blocking(fd)
+    made = Socket(sock.family, sock.type | _NONBLOCKING, sock.proto, fd, stop=own)
+    if not _NONBLOCKING:
+        os.set_blocking(fd, blocking)
+    return made
 
 
 def _check_socket(sock: object) -> None:
@@ -224,7 +235,7 @@ def _check_socket(sock: object) -> None:
 
 def iter_chunks(
     sock: socket.socket, *, stop: StopLike = None, chunk_size: int = 65536, timeout: float | None = None
-) -> Iterator[bytes]:
+) -> Chunks:
     """Yield what arrives on a socket, until the other side ends the stream.
 
     Args:
@@ -235,23 +246,77 @@ def iter_chunks(
         timeout: seconds to wait for each chunk. None: the socket's own timeout; no limit where that is None or 0.
 
     Raises:
-        Interrupted: a stop was set. All chunks that were taken from the socket have been yielded, and reading can go on.
-        TimeoutError: nothing came in time; likewise.
+        Interrupted: a stop was set. All chunks that were taken from the socket have been yielded, and the same iterator
+            goes on with the next one once the stop is cleared.
+        TimeoutError: nothing came in time; likewise, and `next` waits once more.
+        ResourceBusy: another thread is in the same iterator.
         TypeError, ValueError, OSError: an argument is wrong, or the socket is closed; at once, not at the first chunk.
 
-    A datagram socket has no end: an empty datagram is an empty chunk.
+    A datagram socket has no end: an empty datagram is an empty chunk. `close()` ends the iteration early.
     """
     if isinstance(chunk_size, bool) or not isinstance(chunk_size, int):
         raise TypeError(f"chunk_size must be an int, not {type(chunk_size).__name__}")
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be 1 or more, not {chunk_size}")
-    return _chunks(_Receiver(sock, stop, timeout), chunk_size, endless=sock.type == socket.SOCK_DGRAM)
+    return Chunks(_Receiver(sock, stop, timeout), chunk_size, endless=sock.type == socket.SOCK_DGRAM)
 
 
-def _chunks(receiver: _Receiver, chunk_size: int, *, endless: bool) -> Iterator[bytes]:
-    with receiver as receive, memoryview(bytearray(chunk_size)) as buffer:
-        while (count := receive(buffer)) or endless:
-            yield bytes(buffer[:count])
+class Chunks(Iterator[bytes]):
+    """What `iter_chunks` returns. An exception does not end it: `next` can be called again.
+
+    It serves one thread at a time: `next` and `close` raise `ResourceBusy` while another thread is inside.
+    """
+
+    def __init__(self, receiver: _Receiver, chunk_size: int, *, endless: bool) -> None:
+        self._busy = threading.Lock()
+        self._receiver = receiver
+        self._receive: Callable[[memoryview], int] | None = None
+        self._buffer = memoryview(bytearray(chunk_size))
+        self._endless = endless
+        self._has_ended = False
+
+    def __next__(self) -> bytes:
+        self._begin()
+        try:
+            count = 0 if self._has_ended else self._take()
+            if count or (self._endless and not self._has_ended):
+                return bytes(self._buffer[:count])
+            self._end()
+        finally:
+            self._busy.release()
+        raise StopIteration
+
+    def close(self) -> None:
+        """End the iteration; the socket stays open."""
+        self._begin()
+        try:
+            self._end()
+        finally:
+            self._busy.release()
+
+    def __del__(self) -> None:
+        self._leave()
+
+    def _begin(self) -> None:
+        if not self._busy.acquire(blocking=False):
+            raise ResourceBusy("another thread is in this iterator")
+
+    def _take(self) -> int:
+        try:
+            if self._receive is None:
+                self._receive = self._receiver.__enter__()
+            return self._receive(self._buffer)
+        except BaseException:
+            self._leave()  # it keeps no descriptor for a next call that may never come
+            raise
+
+    def _end(self) -> None:
+        self._has_ended = True
+        self._leave()
+
+    def _leave(self) -> None:
+        self._receive = None
+        self._receiver.__exit__()
 
 
 def recv_exactly(sock: socket.socket, n: int, *, stop: StopLike = None, timeout: float | None = None) -> bytes:
@@ -265,16 +330,17 @@ def recv_exactly(sock: socket.socket, n: int, *, stop: StopLike = None, timeout:
     Raises:
         Interrupted: a stop was set; `.partial` is what had arrived, and the stream continues after it.
         Stalled: a `TimeoutError`, with `.partial` likewise.
-        IncompleteRead: an `EOFError`: the stream ended before; `.partial` is what there was.
-        TypeError, ValueError, OSError: an argument is wrong, or the socket is closed.
+        IncompleteRead: an `EOFError`: the stream ended before; `.partial` is what there was. Also where the connection
+            failed in the middle: the `OSError` is the `__cause__`. One that comes before the first byte is raised itself.
+        TypeError, ValueError, OSError: an argument is wrong (as a socket that is no stream), or the socket is closed.
     """
     if isinstance(n, bool) or not isinstance(n, int):
         raise TypeError(f"n must be an int, not {type(n).__name__}")
     if n < 0:
         raise ValueError(f"n must be 0 or more, not {n}")
     receiver = _Receiver(sock, stop, timeout)
-    if sock.type == socket.SOCK_DGRAM:
-        raise ValueError("sock must be a stream: a datagram that is larger than what is left would lose its end")
+    if sock.type != socket.SOCK_STREAM:
+        raise ValueError("sock must be a stream: a message that is larger than what is left would lose its end")
     data = bytearray(n)
     taken = 0
     try:
@@ -289,6 +355,10 @@ def recv_exactly(sock: socket.socket, n: int, *, stop: StopLike = None, timeout:
         raise
     except TimeoutError:
         raise Stalled(f"timed out after {taken} of {n} bytes", bytes(data[:taken])) from None
+    except OSError as error:
+        if not taken:
+            raise
+        raise IncompleteRead(bytes(data[:taken]), n) from error
     return bytes(data)
 
 
@@ -302,6 +372,7 @@ class _Receiver:
         self._timeout = (sock.gettimeout() or None) if timeout is None else check_timeout(timeout)
         self._own: StopEvent | None = None  # the socket's, and both together
         self._both: StopEvent | None = self._extra
+        self._double: Socket | None = None
 
     def __enter__(self) -> Callable[[memoryview], int]:
         sock = self._sock
@@ -310,11 +381,16 @@ class _Receiver:
         if isinstance(sock, ssl.SSLSocket):
             return self._receive_from_foreign_tls
         # A second descriptor has a Python object of its own, whose timeout can differ, and stays ours until the end.
-        self._double = Socket(sock.family, sock.type, sock.proto, os.dup(sock.fileno()))
-        return self._receive_from_foreign
+        self._double = double = _over_descriptor(sock, os.dup(sock.fileno()))
+
+        def receive(buffer: memoryview) -> int:
+            _check_socket(sock)
+            return double._receive(buffer, self._extra, self._timeout)
+
+        return receive
 
     def __exit__(self, *exc_info: object) -> None:
-        if hasattr(self, "_double"):
+        if self._double is not None:
             self._double.close()
 
     def _stops(self, own: StopEvent | None) -> StopEvent | None:
@@ -324,10 +400,6 @@ class _Receiver:
                 StopEvent(own, self._extra) if own is not None and self._extra is not None else own or self._extra
             )
         return self._both
-
-    def _receive_from_foreign(self, buffer: memoryview) -> int:
-        _check_socket(self._sock)
-        return self._double._receive(buffer, self._extra, self._timeout)
 
     def _receive_from_foreign_tls(self, buffer: memoryview) -> int:
         sock, own = self._sock, self._extra

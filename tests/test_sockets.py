@@ -12,6 +12,7 @@ import fcntl
 import os
 import pickle
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,8 @@ import threading
 import pytest
 
 from iointerrupt import Interrupted, Stalled, StopEvent, sockets, use_stop
+from iointerrupt._sockets import socket as socket_module
+from iointerrupt._sockets.base import BaseSocket
 from iointerrupt.sockets import SendTimeout, Socket
 from iointerrupt.testing import wait_until_blocked
 
@@ -325,6 +328,106 @@ def test_waitall_ends_with_the_stream(pair):
     assert near.recv(6, socket.MSG_WAITALL) == b"abc"
 
 
+def test_waitall_returns_what_came_before_an_error(tcp, background):
+    """The bytes before a reset are returned, and the next receive raises the error, as the kernel has it."""
+    near, far = tcp
+    near.stop = stop = StopEvent()
+    far.send(b"abc")
+    blocked = background(near.recv, 6, socket.MSG_WAITALL)
+    wait_until_blocked(stop)
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    far.close()
+    assert blocked.result() == b"abc"
+    with pytest.raises(ConnectionResetError):
+        near.recv_into(bytearray(6))
+    assert near.recv(1) == b""
+
+
+@pytest.mark.parametrize(("size", "error"), [(50, ValueError), (-2, ValueError), (1.5, TypeError)])
+def test_waitall_refuses_wrong_sizes_as_the_standard_class(pair, size, error):
+    """A size beyond the buffer, a negative one and no integer are refused, with bytes there and nothing taken."""
+    near, far = pair
+    far.send(b"x" * 10)
+    standard = socket.socket(fileno=os.dup(near.fileno()))
+    with standard:
+        for each in (standard, near):
+            with pytest.raises(error):
+                each.recv_into(bytearray(4), size, socket.MSG_WAITALL)
+            if size != 50:
+                with pytest.raises(error):
+                    each.recv(size, socket.MSG_WAITALL)
+    assert near.recv(10) == b"x" * 10
+
+
+@pytest.fixture
+def full_receiver(tmp_path):
+    """A Unix datagram socket that takes no more, and its address."""
+    address = str(tmp_path / "receiver")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(address)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                while True:
+                    sender.sendto(b"x", address)
+        yield receiver, address
+
+
+def count_attempts(monkeypatch, name):
+    """Count the calls of a bare method of the standard class."""
+    attempts, bare = [], getattr(socket_module, name)
+
+    def attempt(*args):
+        attempts.append(args)
+        return bare(*args)
+
+    monkeypatch.setattr(socket_module, name, attempt)
+    return attempts
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what Linux calls writable")
+@pytest.mark.parametrize("end", ["timeout", "stop", "room"])
+def test_sending_to_a_full_receiver_is_no_busy_loop(monkeypatch, background, full_receiver, end):
+    """Where the kernel says writable and takes nothing, attempts have growing pauses, which everything ends."""
+    receiver, address = full_receiver
+    attempts = count_attempts(monkeypatch, "_sendto")
+    with Socket(socket.AF_UNIX, socket.SOCK_DGRAM, stop=StopEvent()) as sender:
+        if end == "timeout":
+            sender.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                sender.sendto(b"y", address)
+            assert len(attempts) <= 25  # 1 + 2 + 4 + 8 + 16 + 20 + ... ms
+            return
+        blocked = background(sender.sendto, b"y", address)
+        wait_until_blocked(sender.stop)
+        if end == "stop":
+            sender.stop.set()
+            assert isinstance(blocked.error(), Interrupted)
+        else:
+            receiver.recv(1)
+            assert blocked.result() == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="IP_RECVERR is Linux's")
+def test_receiving_with_an_error_queued_is_no_busy_loop(monkeypatch):
+    """An entry in the error queue makes poll call the socket ready for ever; recv waits without spinning."""
+    attempts = count_attempts(monkeypatch, "_recv")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken, Socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        taken.bind(("127.0.0.1", 0))
+        sock.setsockopt(socket.IPPROTO_IP, 11, 1)  # IP_RECVERR, which the socket module does not name everywhere
+        sock.connect(taken.getsockname())
+        taken.close()
+        sock.send(b"x")
+        sock.settimeout(0.2)
+        with pytest.raises(ConnectionRefusedError):
+            sock.recv(1)  # takes the error, and leaves its entry in the queue
+        attempts.clear()
+        with pytest.raises(TimeoutError):
+            sock.recv(1)
+        assert len(attempts) <= 25
+        assert sock.recvmsg(100, 1000, socket.MSG_ERRQUEUE)[1]
+
+
 def test_descriptors_are_passed(pair):
     """The functions socket.send_fds and recv_fds, which are built on sendmsg and recvmsg, work on it."""
     near, far = pair
@@ -395,6 +498,28 @@ def test_sendfile_times_out_with_the_count(tcp, large_file):
     with pytest.raises(SendTimeout) as caught:
         near.sendfile(large_file)
     assert 0 < caught.value.transferred == large_file.tell()
+
+
+@pytest.mark.parametrize("by_kernel", [True, False])
+def test_the_timeout_of_sendfile_is_for_each_wait(tcp, background, large_file, monkeypatch, by_kernel):
+    """As in the standard class, the time begins anew whenever something was sent."""
+    near, far = tcp
+    near.settimeout(100)
+    waits = []
+
+    def wait(self, events, own, deadline):
+        waits.append(deadline)
+        standard(self, events, own, deadline)
+
+    standard = BaseSocket._wait
+    monkeypatch.setattr(BaseSocket, "_wait", wait)
+    sending = background(near.sendfile, large_file if by_kernel else WithoutDescriptor(large_file))
+    with socket.socket(fileno=os.dup(far.fileno())) as bare:
+        bare.setblocking(True)
+        assert drain(bare, len(LARGE)) == LARGE
+    assert sending.result() == len(LARGE)
+    assert len(waits) > 1
+    assert len(set(waits)) == len(waits)
 
 
 def test_sendfile_sends_a_part(tcp, large_file):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pickle
 import socket
 import ssl
+import struct
 import threading
 from contextlib import contextmanager
 
 import pytest
 import trustme
 
-from iointerrupt import Interrupted, Stalled, StopEvent, sockets, use_stop
+from iointerrupt import Interrupted, ResourceBusy, Stalled, StopEvent, sockets, use_stop
 from iointerrupt._sockets.dns import _helpers
 from iointerrupt.sockets import IncompleteRead, Socket
 from iointerrupt.testing import wait_until_blocked
@@ -283,11 +285,12 @@ def test_wrap_refuses_what_it_cannot_do_right():
     """No socket, a closed one, and one that speaks TLS already are clear errors; the last one stays as it was."""
     with pytest.raises(TypeError, match=r"must be a socket\.socket, not int"):
         sockets.wrap(1)
-    closed = socket.socket()
-    closed.close()
-    with pytest.raises(OSError, match="Bad file descriptor") as caught:
-        sockets.wrap(closed)
-    assert caught.value.errno == errno.EBADF
+    for make in (socket.socket, Socket):
+        closed = make()
+        closed.close()
+        with pytest.raises(OSError, match="Bad file descriptor") as caught:
+            sockets.wrap(closed)
+        assert caught.value.errno == errno.EBADF
     with (
         socket.socket() as plain,
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).wrap_socket(plain, server_side=True) as tls,
@@ -351,7 +354,7 @@ def test_chunks_come_until_the_end(pair):
 
 
 def test_chunks_stop_and_go_on(pair, background):
-    """A stop between two chunks raises, and a new iteration goes on behind the last chunk."""
+    """A stop between two chunks raises, and this or a new iteration goes on behind the last chunk."""
     near, far = pair
     stop = StopEvent()
     far.sendall(b"one")
@@ -363,12 +366,60 @@ def test_chunks_stop_and_go_on(pair, background):
     assert isinstance(blocked.error(), Interrupted)
     far.sendall(b"two")
     assert next(sockets.iter_chunks(near)) == b"two"
+    far.sendall(b"three")
+    with pytest.raises(Interrupted):
+        next(chunks)
+    stop.clear()
+    far.close()
+    assert list(chunks) == [b"three"]
+    assert list(chunks) == []
 
 
-def test_chunks_time_out(pair):
-    """A chunk that does not come in time is a TimeoutError."""
-    with pytest.raises(TimeoutError):
-        next(sockets.iter_chunks(pair[0], timeout=0.01))
+def test_chunks_time_out_and_go_on(pair):
+    """A chunk that does not come in time is a TimeoutError, and the iterator waits again."""
+    near, far = pair
+    chunks = sockets.iter_chunks(near, timeout=0.01)
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            next(chunks)
+    far.sendall(b"late")
+    assert next(chunks) == b"late"
+
+
+def test_chunks_serve_one_thread(pair, background):
+    """While a thread is inside, neither next nor close is for another; after close there is no more."""
+    near, far = pair
+    stop = StopEvent()
+    with contextlib.closing(sockets.iter_chunks(near, stop=stop)) as chunks:
+        blocked = background(next, chunks)
+        wait_until_blocked(stop)
+        with pytest.raises(ResourceBusy):
+            next(chunks)
+        with pytest.raises(ResourceBusy):
+            chunks.close()
+        far.sendall(b"x")
+        assert blocked.result() == b"x"
+        far.sendall(b"y")
+    assert list(chunks) == []
+    assert near.fileno() >= 0
+
+
+@pytest.mark.parametrize("default", [None, 5.0, 0.0])
+def test_reading_leaves_the_mode_of_a_socket_of_others(default):
+    """A blocking socket stays blocking, whatever the default timeout is, during the iteration too."""
+    near, far = socket.socketpair()
+    with near, far:
+        far.sendall(b"onetwo")
+        socket.setdefaulttimeout(default)
+        try:
+            chunks = sockets.iter_chunks(near, chunk_size=3)
+            assert next(chunks) == b"one"
+            assert os.get_blocking(near.fileno())
+            assert sockets.recv_exactly(near, 3) == b"two"
+            assert os.get_blocking(near.fileno())
+            chunks.close()
+        finally:
+            socket.setdefaulttimeout(None)
 
 
 def test_the_stop_adds_to_the_sockets_own(background):
@@ -407,8 +458,17 @@ def test_datagrams_have_no_end():
         for data in (b"a", b"", b"b"):
             far.send(data)
             assert next(chunks) == data
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_SEQPACKET])
+def test_exactly_refuses_what_has_messages(kind):
+    """Of a message that is larger than what is left, the kernel throws the end away."""
+    near, far = socket.socketpair(type=kind)
+    with near, far:
+        far.send(b"abcdef")
         with pytest.raises(ValueError, match="must be a stream"):
             sockets.recv_exactly(near, 1)
+        assert near.recv(9) == b"abcdef"
 
 
 def test_a_socket_that_is_closed_meanwhile(pair):
@@ -496,6 +556,27 @@ def test_exactly_at_the_end_of_the_stream(pair):
     copy = pickle.loads(pickle.dumps(caught.value))
     assert isinstance(copy, IncompleteRead)
     assert (copy.partial, copy.expected) == (b"abc", 5)
+
+
+@pytest.mark.parametrize("make", [Socket, socket.socket])
+def test_exactly_hands_over_what_an_error_leaves(make, listener, background):
+    """What came before a reset is in the exception, whose cause is the error; without any, the error is raised itself."""
+    for sent in (b"abc", b""):
+        with make() as near:
+            near.connect(listener.getsockname())
+            far, _ = listener.accept()
+            far.sendall(sent)
+            stop = StopEvent()
+            blocked = background(sockets.recv_exactly, near, 5, stop=stop)
+            wait_until_blocked(stop)
+            far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            far.close()
+            error = blocked.error()
+            if sent:
+                assert isinstance(error, IncompleteRead)
+                assert (error.partial, error.expected) == (b"abc", 5)
+                error = error.__cause__
+            assert isinstance(error, ConnectionResetError)
 
 
 @pytest.mark.parametrize(("n", "error"), [(-1, ValueError), (1.5, TypeError), (True, TypeError)])

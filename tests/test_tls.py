@@ -15,7 +15,7 @@ import threading
 import pytest
 import trustme
 
-from iointerrupt import Interrupted, StopEvent, sockets
+from iointerrupt import Interrupted, ResourceBusy, StopEvent, sockets, use_stop
 from iointerrupt.sockets import SendTimeout, Socket, SSLSocket
 from iointerrupt.testing import StopAfter, wait_until_blocked
 
@@ -129,6 +129,16 @@ def test_a_standard_socket_can_be_wrapped(background):
         wait_until_blocked(stop)
         stop.set()
         assert isinstance(blocked.error(), Interrupted)
+
+
+def test_an_unconnected_socket_can_be_wrapped_under_a_stop():
+    """Wrapping it does nothing that a stop could end, be it the socket's or the current one; the first operation raises."""
+    stop = StopEvent()
+    stop.set()
+    with use_stop(stop), make_client().wrap_socket(Socket(stop=stop), server_hostname="localhost") as sock:
+        assert sock.stop is stop
+        with pytest.raises(Interrupted):
+            sock.connect(("127.0.0.1", 1))
 
 
 def test_a_handshake_stops_and_closes(background):
@@ -449,6 +459,34 @@ def test_after_half_a_record_other_data_is_refused(pair, background):
     rest.result()
     near.sendall(b"QUIT")
     assert drain(far, 4) == b"QUIT"
+
+
+@pytest.mark.parametrize("way", ["sendall", "write", "unwrap"])
+def test_while_one_thread_writes_another_one_is_refused(pair, background, way):
+    """Behind half a record of one thread, another one sends nothing, and the first one's data arrives whole."""
+    near, far = pair
+    near.stop = stop = StopEvent()
+    first = background(near.sendall, LARGE)
+    wait_until_blocked(stop)
+    with pytest.raises(ResourceBusy):
+        near.unwrap() if way == "unwrap" else getattr(near, way)(b"x" * RECORD)
+    with pytest.raises(ResourceBusy):
+        near._send_now(memoryview(LARGE))  # the same data does not make it the same write
+    assert drain(far, len(LARGE)) == LARGE
+    first.result()
+    near.sendall(b"next")
+    assert drain(far, 4) == b"next"
+
+
+def test_small_writes_of_many_threads_all_arrive(pair, background):
+    """A write that never waits is one turn: many threads may make such, and each arrives in one piece."""
+    near, far = pair
+    writers = [background(lambda byte: [near.sendall(byte * 100) for _ in range(50)], bytes([n])) for n in range(4)]
+    data = drain(far, 4 * 50 * 100)
+    for writer in writers:
+        writer.result()
+    messages = [data[at : at + 100] for at in range(0, len(data), 100)]
+    assert sorted(messages) == sorted(bytes([n]) * 100 for n in range(4) for _ in range(50))
 
 
 def test_a_write_times_out_with_the_count(pair, background):

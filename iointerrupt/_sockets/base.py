@@ -31,7 +31,7 @@ from typing import Any, Self, TypeVar
 
 from iointerrupt._stop import StopEvent, as_stop
 from iointerrupt._types import StopLike
-from iointerrupt._wait import wait_ready
+from iointerrupt._wait import stops, wait_ready
 
 T = TypeVar("T")
 
@@ -56,10 +56,33 @@ def parse_timeout(value: float | None) -> float | None:
     return seconds
 
 
+class Pauses:
+    """What to do before another attempt where no poll tells when it is worth making.
+
+    That is the case when an attempt would block although poll has just called the descriptor ready. Mostly another thread
+    was faster. But poll also goes on calling a datagram socket writable whose receiver is full, or any socket ready that
+    has an entry in its error queue (IP_RECVERR), and then polling again at once would be a busy loop.
+
+    Each pause is twice the one before, from 1 to `longest` seconds. A stop or the deadline ends it.
+    """
+
+    def __init__(self, own: StopEvent | None, deadline: float | None, longest: float = 0.02) -> None:
+        self._own, self._deadline = own, deadline
+        self._seconds, self._longest = 0.001, longest
+
+    def sleep(self) -> None:
+        """Pause, or raise Interrupted or TimeoutError."""
+        remaining = math.inf if self._deadline is None else self._deadline - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError("timed out")
+        StopEvent(*stops(self._own)).sleep(min(self._seconds, remaining))
+        self._seconds = min(2 * self._seconds, self._longest)
+
+
 class BaseSocket(socket.socket):
     """A socket with a stop, a timeout that the kernel does not know of, and a `close` that ends what waits."""
 
-    __slots__ = ("_closing", "_made", "_own_timeout", "_stop", "_unclosed", "_waiters")
+    __slots__ = ("_closing", "_kept_error", "_made", "_own_timeout", "_stop", "_unclosed", "_waiters")
 
     def __init__(
         self,
@@ -74,13 +97,15 @@ class BaseSocket(socket.socket):
         self._waiters: dict[object, object] = {}
         self._unclosed: list[int] = []
         self._closing = False
+        self._kept_error: OSError | None = None  # what the kernel said behind data that was returned first
         super().__init__(family, type, proto, fileno)
-        # From setdefaulttimeout or SOCK_NONBLOCK. A default timeout has then made a foreign descriptor non-blocking too.
+        # From setdefaulttimeout or SOCK_NONBLOCK. The first has then made a foreign descriptor non-blocking too, while with
+        # the second the constructor takes that as done: see `_over_descriptor` in `sockets`.
         self._own_timeout = _gettimeout(self)
         self._made = False
         if fileno is None:
             self._make_nonblocking()
-        elif self._own_timeout is not None:
+        elif self._own_timeout:
             _settimeout(self, 0.0)
 
     def _make_nonblocking(self) -> None:
@@ -154,13 +179,24 @@ class BaseSocket(socket.socket):
 
     def _when_ready(self, events: int, attempt: Callable[..., T], *args: Any) -> T:
         """What `attempt(self, *args)` returns once it does not block any more; it has been tried."""
-        deadline = self._deadline()
+        return self._retry(events, self._stop, self._deadline(), attempt, *args)
+
+    def _retry(
+        self, events: int, own: StopEvent | None, deadline: float | None, attempt: Callable[..., T], *args: Any
+    ) -> T:
+        """`_when_ready` with another stop and deadline than the socket's."""
+        pauses = Pauses(own, deadline)
         while True:
-            self._wait(events, self._stop, deadline)
+            self._wait(events, own, deadline)
             try:
                 return attempt(self, *args)
             except BlockingIOError:
-                pass  # another thread was faster, or the readiness was false
+                pauses.sleep()
+
+    def _raise_kept_error(self) -> None:
+        error, self._kept_error = self._kept_error, None
+        if error is not None:
+            raise error
 
     # The end
 

@@ -47,7 +47,7 @@ def send_by_kernel(sock: Socket, file: Any, offset: int, count: int | None) -> i
                 raise
             raise GiveUp(error) from None  # not a file that the kernel can send by itself
 
-    return sock._send_all(send, size, at_end=functools.partial(_seek_behind, file, offset))
+    return sock._send_all(send, size, timeout_per_wait=True, at_end=functools.partial(_seek_behind, file, offset))
 
 
 def send_by_chunks(sock: Socket, file: Any, offset: int, count: int | None) -> int:
@@ -69,7 +69,8 @@ def send_by_chunks(sock: Socket, file: Any, offset: int, count: int | None) -> i
         rest = rest[moved:]
         return moved
 
-    return sock._send_all(send, size, short_is_full=False, at_end=functools.partial(_seek_behind, file, offset))
+    at_end = functools.partial(_seek_behind, file, offset)
+    return sock._send_all(send, size, short_is_full=False, timeout_per_wait=True, at_end=at_end)
 
 
 def _seek_behind(file: Any, offset: int, sent: int) -> None:

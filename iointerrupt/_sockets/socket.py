@@ -8,7 +8,7 @@ there is one system call for each chunk while data flows. How an attempt is kept
 from __future__ import annotations
 
 import errno
-import math
+import operator
 import os
 import socket
 import sys
@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from iointerrupt._errors import Interrupted
-from iointerrupt._sockets.base import BaseSocket, StandardSocket
+from iointerrupt._sockets.base import BaseSocket, Pauses, StandardSocket
 from iointerrupt._sockets.dns import numeric
 from iointerrupt._sockets.makefile import open_over
 from iointerrupt._sockets.sendfile import send_by_chunks, send_by_kernel
 from iointerrupt._stop import StopEvent
-from iointerrupt._wait import READ, WRITE, check, stops
+from iointerrupt._wait import READ, WRITE, check
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -76,7 +76,7 @@ class Socket(BaseSocket):
     `sendfile`, which may have sent a part, say how much in `Interrupted.transferred`; a `connect` that was interrupted
     can be called again and goes on waiting for the same connection.
 
-    Timeouts behave as on `socket.socket`: total for one operation, `TimeoutError` when they pass, and
+    Timeouts behave as on `socket.socket`: total for one operation (in `sendfile`, for each wait), `TimeoutError` when they pass, and
     `BlockingIOError` for operations that would block with a timeout of 0. Unlike there, they do not change the kernel's
     mode of the descriptor, which is always non-blocking where this class made it. So code that uses the bare descriptor
     (a child process, a C library) must expect that, or be given `detach()`, which leaves it as the timeout says.
@@ -86,7 +86,10 @@ class Socket(BaseSocket):
     share it notice. One that came from elsewhere is not shut down: those others end, likewise, when it becomes ready.
 
     Not covered: `MSG_WAITALL` is obeyed by `recv` and `recv_into` of a stream alone, and not together with `MSG_PEEK`;
-    a close that lingers (`SO_LINGER`) blocks in the kernel; `bind` with a host name looks it up uninterruptibly.
+    a close that lingers (`SO_LINGER`) blocks in the kernel; `bind` with a host name looks it up uninterruptibly;
+    `SO_RCVTIMEO` and `SO_SNDTIMEO` are ignored (use a timeout); `close()` does not wake a receive on families that refuse
+    `shutdown` (netlink, packet), which ends when the next message comes; a `Socket` cannot be sent through
+    `multiprocessing` (send a plain `socket.socket(fileno=sock.detach())`).
     """
 
     __slots__ = ()
@@ -155,16 +158,12 @@ class Socket(BaseSocket):
 
     def _connect_to_full_backlog(self, address: Any, own: StopEvent | None, deadline: float | None) -> int:
         # A Unix socket does not queue the attempt, and no poll tells when the listener has room again.
-        pause, seconds = StopEvent(*stops(own)), 0.001
+        pauses = Pauses(own, deadline, longest=0.05)
         while True:
-            remaining = math.inf if deadline is None else deadline - time.monotonic()
-            if remaining <= 0:
-                raise TimeoutError("timed out")
-            pause.sleep(min(seconds, remaining))
+            pauses.sleep()
             error = self._connect_once(address)
             if error != errno.EAGAIN:
                 return error
-            seconds = min(2 * seconds, 0.05)
 
     def accept(self) -> tuple[Socket, Any]:
         """Wait for a connection; return a `Socket` with this one's stop, and the peer's address.
@@ -199,10 +198,18 @@ class Socket(BaseSocket):
     # Receiving
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
-        """Receive up to `bufsize` bytes; empty at the end of a stream."""
+        """Receive up to `bufsize` bytes; empty at the end of a stream.
+
+        With `MSG_WAITALL` an error behind the first bytes is raised by the next receive, and this one returns the bytes.
+        """
         check(self._stop)
+        if self._kept_error is not None:
+            self._raise_kept_error()
         if flags & _WAITALL and self._waits_for_all(flags):
-            buffer = bytearray(bufsize)
+            size = operator.index(bufsize)
+            if size < 0:
+                raise ValueError("negative buffersize in recv")
+            buffer = bytearray(size)
             return bytes(buffer[: self._recv_all(buffer, flags)])
         try:
             return _recv(self, bufsize, flags | _NOWAIT)
@@ -214,9 +221,16 @@ class Socket(BaseSocket):
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
         """Receive up to `nbytes` bytes (0: as many as fit) into `buffer`; return how many, 0 at the end of a stream."""
         check(self._stop)
+        if self._kept_error is not None:
+            self._raise_kept_error()
         if flags & _WAITALL and self._waits_for_all(flags):
             with memoryview(buffer) as view, view.cast("B") as octets:
-                return self._recv_all(octets[: nbytes or len(octets)], flags)
+                size = operator.index(nbytes)
+                if size < 0:
+                    raise ValueError("negative buffersize in recv_into")
+                if size > len(octets):
+                    raise ValueError("nbytes is greater than the length of the buffer")
+                return self._recv_all(octets[: size or len(octets)], flags)
         try:
             return _recv_into(self, buffer, nbytes, flags | _NOWAIT)
         except BlockingIOError:
@@ -227,6 +241,8 @@ class Socket(BaseSocket):
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         """Receive up to `bufsize` bytes of one datagram; return them and the sender's address."""
         check(self._stop)
+        if self._kept_error is not None:
+            self._raise_kept_error()
         try:
             return _recvfrom(self, bufsize, flags | _NOWAIT)
         except BlockingIOError:
@@ -237,6 +253,8 @@ class Socket(BaseSocket):
     def recvfrom_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
         """`recvfrom` into `buffer`; return how many bytes, and the sender's address."""
         check(self._stop)
+        if self._kept_error is not None:
+            self._raise_kept_error()
         try:
             return _recvfrom_into(self, buffer, nbytes, flags | _NOWAIT)
         except BlockingIOError:
@@ -247,6 +265,8 @@ class Socket(BaseSocket):
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> tuple[bytes, list[Any], int, Any]:
         """Receive data and ancillary data; return them, the message's flags, and the sender's address."""
         check(self._stop)
+        if self._kept_error is not None:
+            self._raise_kept_error()
         try:
             return _recvmsg(self, bufsize, ancbufsize, flags | _NOWAIT)
         except BlockingIOError:
@@ -259,6 +279,8 @@ class Socket(BaseSocket):
     ) -> tuple[int, list[Any], int, Any]:
         """`recvmsg` into several buffers."""
         check(self._stop)
+        if self._kept_error is not None:
+            self._raise_kept_error()
         buffers = list(buffers)  # it may be an iterator, and be needed twice
         try:
             return _recvmsg_into(self, buffers, ancbufsize, flags | _NOWAIT)
@@ -270,38 +292,39 @@ class Socket(BaseSocket):
     def _receive(self, buffer: memoryview, own: StopEvent | None, timeout: float | None) -> int:
         """`recv_into` with another stop and timeout than the socket's."""
         check(own)
-        deadline: float | None = None
-        has_waited = False
-        while True:
-            try:
-                return _recv_into(self, buffer, 0, _NOWAIT)
-            except BlockingIOError:
-                pass
-            if not has_waited:
-                deadline, has_waited = None if timeout is None else time.monotonic() + timeout, True
-            self._wait(READ, own, deadline)
+        if self._kept_error is not None:
+            self._raise_kept_error()
+        try:
+            return _recv_into(self, buffer, 0, _NOWAIT)
+        except BlockingIOError:
+            pass
+        deadline = None if timeout is None else time.monotonic() + timeout
+        return self._retry(READ, own, deadline, _recv_into, buffer, 0, _NOWAIT)
 
     def _waits_for_all(self, flags: int) -> bool:
         # The kernel obeys MSG_WAITALL on blocking streams only, and a timeout has always made a socket non-blocking.
         return self._own_timeout is None and self.type == socket.SOCK_STREAM and not flags & (_PEEK | _NOWAIT)
 
     def _recv_all(self, buffer: bytearray | memoryview, flags: int) -> int:
-        taken = 0
+        taken, flags = 0, flags & ~_WAITALL | _NOWAIT
         with memoryview(buffer) as view:
             try:
                 while taken < len(view):
                     check(self._stop)
                     try:
-                        count = _recv_into(self, view[taken:], 0, flags & ~_WAITALL | _NOWAIT)
+                        count = _recv_into(self, view[taken:], 0, flags)
                     except BlockingIOError:
-                        self._wait(READ, self._stop, None)
-                        continue
+                        count = self._retry(READ, self._stop, None, _recv_into, view[taken:], 0, flags)
                     if not count:
                         break
                     taken += count
             except Interrupted as interrupted:
                 interrupted.transferred, interrupted.partial = taken, bytes(view[:taken])
                 raise
+            except OSError as error:
+                if not taken:
+                    raise
+                self._kept_error = error  # as the kernel does: first the bytes, and the error with the next call
         return taken
 
     # Sending
@@ -372,6 +395,7 @@ class Socket(BaseSocket):
         flags: int = 0,
         *,
         short_is_full: bool = True,
+        timeout_per_wait: bool = False,
         at_end: Callable[[int], object] | None = None,
     ) -> int:
         """Call `send(sent)` until `size` bytes are sent; return how many were.
@@ -382,10 +406,11 @@ class Socket(BaseSocket):
             flags: the caller's.
             short_is_full: whether the kernel's buffer is full when `send` has taken only a part. Another attempt would
                 only say so: wait at once.
+            timeout_per_wait: whether the timeout begins anew with each wait, not once for all.
             at_end: called with the count, however this ends.
         """
         sent = 0
-        deadline = self._deadline()
+        waits = _SendWaits(self, anew=timeout_per_wait)
         try:
             while True:
                 check(self._stop)
@@ -402,7 +427,7 @@ class Socket(BaseSocket):
                 if sent >= size:
                     return sent
                 if full and not self._gives_up(flags):
-                    self._wait(WRITE, self._stop, deadline)
+                    waits.wait(sent)
         except Interrupted as interrupted:
             sent += interrupted.transferred or 0  # of a send() that waits by itself
             interrupted.transferred = sent
@@ -446,3 +471,23 @@ class Socket(BaseSocket):
         it can be read on, where a file over a `socket.socket` refuses to.
         """
         return open_over(self, mode, buffering, encoding=encoding, errors=errors, newline=newline)
+
+
+class _SendWaits:
+    """The waits of one `_send_all`: with one deadline for all, or `anew` with one for each wait after something was sent."""
+
+    def __init__(self, sock: Socket, *, anew: bool) -> None:
+        self._sock, self._anew = sock, anew
+        self._deadline = sock._deadline()
+        self._sent = -1  # at the last wait
+        self._pauses = Pauses(sock.stop, self._deadline)
+
+    def wait(self, sent: int) -> None:
+        sock = self._sock
+        if sent == self._sent:
+            self._pauses.sleep()  # the last wait has led to nothing
+        else:
+            if self._anew:
+                self._deadline = sock._deadline()
+            self._sent, self._pauses = sent, Pauses(sock.stop, self._deadline)
+        sock._wait(WRITE, sock.stop, self._deadline)

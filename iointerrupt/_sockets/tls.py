@@ -9,10 +9,12 @@ Reads: one attempt gives at most one record, 16 KiB. `recv_into` goes on for as 
 
 Writes: a record that OpenSSL could send only in part has to be sent to its end, by the same call with the same data.
 After a stop or a timeout that data is kept in `_half_sent`, and the next write must begin with it. It need not count as
-sent: the other side cannot decrypt a part of a record. To know exactly what was sent, writes go record by record.
+sent: the other side cannot decrypt a part of a record. To know exactly what was sent, writes go record by record. OpenSSL
+would complete a record with any data and count that as sent, so while a write waits, or has more records to send, it is
+`_writing`, and another one is refused.
 
 Ownership: an OpenSSL object serves one thread at a time, and here no attempt blocks: `_turn` serialises them. So one thread
-may read while another writes. It is re-entrant as a signal handler may use the socket that its thread is using; it is not
+may read while another writes. It guards `_half_sent` and `_writing` as well. It is re-entrant as a signal handler may use the socket that its thread is using; it is not
 held while waiting, nor during a handshake, which calls the callbacks of the context.
 """
 
@@ -26,9 +28,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from iointerrupt._errors import Interrupted
+from iointerrupt._errors import Interrupted, ResourceBusy
 from iointerrupt._sockets.socket import SendTimeout, Socket
-from iointerrupt._stop import StopEvent
+from iointerrupt._stop import StopEvent, use_stop
 from iointerrupt._wait import READ, WRITE, check
 
 if TYPE_CHECKING:
@@ -54,6 +56,9 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # ssl.SSLSocket n
     - in a write `.transferred` is how many bytes were sent, and the rest may be sent later. It has to be the *same* rest:
       TLS cannot take back a record that has been sent in part, so anything else raises `ssl.SSLError`, and the connection
       is then only good for reading and closing. The same holds after a timeout.
+
+    One thread may read while another writes. Of writers there is one at a time: while a thread is in the middle of a
+    write, the write or `unwrap` of another one (or of a signal handler) raises `ResourceBusy` and sends nothing.
     """
 
     # Of the standard class; the first is what OpenSSL does, None where there is no TLS (yet, or any more).
@@ -65,7 +70,7 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # ssl.SSLSocket n
 
     _turn: threading.RLock
     _half_sent: bytes = b""
-    _kept_error: OSError | None = None
+    _writing: object = None
 
     @classmethod
     def _create(  # noqa: PLR0917 - the signature is the standard library's
@@ -80,9 +85,12 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # ssl.SSLSocket n
     ) -> SSLSocket:
         # The handshake has to wait for the stop, which the new object gets here.
         stop = sock.stop if isinstance(sock, Socket) else None
-        self: SSLSocket = super()._create(  # type: ignore[misc]  # what SSLContext.wrap_socket calls
-            sock, server_side, False, suppress_ragged_eofs, server_hostname, context, session
-        )
+        # Before, the standard method makes it, and looks by a recv() whether an unconnected one has data. None of that waits,
+        # and a stop that is set would leave the half-made object open.
+        with use_stop(None):
+            self: SSLSocket = super()._create(  # type: ignore[misc]  # what SSLContext.wrap_socket calls
+                sock, server_side, False, suppress_ragged_eofs, server_hostname, context, session
+            )
         self._turn = threading.RLock()
         self.stop = stop
         self._make_nonblocking()
@@ -131,10 +139,10 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # ssl.SSLSocket n
         sslobj = self._sslobj
         if not sslobj:
             raise ValueError(f"No SSL wrapper around {self}")
-        self._refuse_unless_half_sent(b"")
 
         def attempt() -> Any:
             with self._turn:
+                self._refuse_unless_next(b"", None)
                 return sslobj.shutdown()
 
         socket = self._attempt(self._stop, self._own_timeout, attempt)
@@ -165,12 +173,10 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # ssl.SSLSocket n
 
     def _read_record(self, size: int, buffer: WriteableBuffer | None) -> Any:
         with self._turn:
-            sslobj, error = self._sslobj, self._kept_error
+            sslobj = self._sslobj
             if sslobj is None:
                 raise ValueError("Read on closed or unwrapped SSL socket.")
-            if error is not None:
-                self._kept_error = None
-                raise error
+            self._raise_kept_error()
             return sslobj.read(size) if buffer is None else sslobj.read(size, buffer)
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int | None = None, flags: int = 0) -> int:
@@ -213,16 +219,19 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # ssl.SSLSocket n
     # Writing
 
     def write(self, data: ReadableBuffer) -> int:
-        """Send `data`; return how many bytes were sent: all, or with a timeout of 0 those of one record."""
+        """Send `data`; return how many bytes were sent: all, or with a timeout of 0 those of one record.
+
+        Raises:
+            ResourceBusy: another thread is in the middle of a write; see the class.
+            Interrupted, SendTimeout: as `sendall`.
+        """
         if self._sslobj is None:
             raise ValueError("Write on closed or unwrapped SSL socket.")
-        sent = 0
+        sent, call = 0, object()
         with memoryview(data) as view, view.cast("B") as octets:
-            self._refuse_unless_half_sent(octets)
             try:
                 while True:
-                    record = octets[sent : sent + (len(self._half_sent) or _RECORD)]
-                    sent += self._attempt(self._stop, self._own_timeout, self._write_record, record)
+                    sent += self._attempt(self._stop, self._own_timeout, self._write_record, octets[sent:], call)
                     if sent >= len(octets) or self._own_timeout == 0.0:
                         return sent
             except Interrupted as interrupted:
@@ -230,6 +239,8 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # ssl.SSLSocket n
                 raise
             except TimeoutError as error:
                 raise SendTimeout(str(error), sent) from None
+            finally:
+                self._end_write(call)
 
     def send(self, data: ReadableBuffer, flags: int = 0) -> int:
         """As `write`."""
@@ -241,6 +252,7 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # ssl.SSLSocket n
         Raises:
             Interrupted: a stop was set; `.transferred` is exactly how many bytes were sent. See the class.
             SendTimeout: a `TimeoutError`, with `.transferred` likewise.
+            ResourceBusy: another thread is in the middle of a write; see the class.
         """
         if self._sslobj is None or flags or self._own_timeout == 0.0:
             super().sendall(data, flags)
@@ -253,26 +265,40 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # ssl.SSLSocket n
     def _send_now(self, data: memoryview) -> int:
         if self._sslobj is None:
             return super()._send_now(data)
-        self._refuse_unless_half_sent(data)
+        call = object()
         try:
-            return self._write_record(data[: len(self._half_sent) or _RECORD])
+            return self._write_record(data, call)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
+        finally:
+            self._end_write(call)
 
-    def _write_record(self, record: memoryview) -> int:
+    def _write_record(self, rest: memoryview, call: object) -> int:
+        """Send one record of `rest`, which is what the write `call` has still to send; return how many bytes it held."""
         with self._turn:
             sslobj = self._sslobj
             if sslobj is None:
                 raise ValueError("Write on closed or unwrapped SSL socket.")
+            self._refuse_unless_next(rest, call)
+            self._writing = call  # before the attempt, as a signal handler may write right behind it
+            record = rest[: len(self._half_sent) or _RECORD]
             try:
                 sent: int = sslobj.write(record)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 self._half_sent = self._half_sent or bytes(record)
                 raise
             self._half_sent = b""
+            if sent == len(rest):
+                self._writing = None  # within the turn: the next thread in the queue for it is not refused
             return sent
 
-    def _refuse_unless_half_sent(self, data: memoryview | bytes) -> None:
+    def _end_write(self, call: object) -> None:
+        if self._writing is call:  # and nobody but that call changes it
+            self._writing = None
+
+    def _refuse_unless_next(self, data: memoryview | bytes, call: object) -> None:
+        if self._writing is not None and self._writing is not call:
+            raise ResourceBusy(f"another thread is in the middle of a write to {self!r}")
         # OpenSSL itself compares no more than the length, and would go on with the record that it has.
         if self._half_sent and data[: len(self._half_sent)] != self._half_sent:
             raise ssl.SSLError(

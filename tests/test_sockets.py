@@ -505,10 +505,14 @@ def test_the_timeout_of_sendfile_is_for_each_wait(tcp, background, large_file, m
     """As in the standard class, the time begins anew whenever something was sent."""
     near, far = tcp
     near.settimeout(100)
-    waits = []
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    waits, waited_twice = [], threading.Event()
 
     def wait(self, events, own, deadline):
         waits.append(deadline)
+        if len(waits) == 2:
+            waited_twice.set()
         standard(self, events, own, deadline)
 
     standard = BaseSocket._wait
@@ -516,7 +520,11 @@ def test_the_timeout_of_sendfile_is_for_each_wait(tcp, background, large_file, m
     sending = background(near.sendfile, large_file if by_kernel else WithoutDescriptor(large_file))
     with socket.socket(fileno=os.dup(far.fileno())) as bare:
         bare.setblocking(True)
-        assert drain(bare, len(LARGE)) == LARGE
+        received = b""
+        # Read a little at a time, so that the sender fills the room again and has to wait once more.
+        while not waited_twice.wait(0.05) and len(received) < len(LARGE):
+            received += bare.recv(32768)
+        assert received + drain(bare, len(LARGE) - len(received)) == LARGE
     assert sending.result() == len(LARGE)
     assert len(waits) > 1
     assert len(set(waits)) == len(waits)

@@ -124,6 +124,8 @@ class RawFile(_Base):
 
     def writelines(self, lines: Iterable[ReadableBuffer], /) -> None:
         """Write each of `lines`, all of it; `transferred` counts the bytes of all of them that were written."""
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
         done = 0
         for line in lines:
             view = memoryview(line).cast("B")

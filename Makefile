@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 OTHER_PYTHONS := $(foreach version,3.12 3.13,$(firstword $(foreach candidate,\
 	python$(version) $(lastword $(sort $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/$(version).*/bin/python))),\
 	$(shell $(candidate) -c 'import sys; print(sys.executable)' 2>/dev/null))))
+# Most tests wait for something most of the time, so two processes for each core keep it busy.
+PARALLEL := --numprocesses $(shell $(PYTHON) -c 'import os; print(2 * len(os.sched_getaffinity(0)))')
 PIP := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test test-others test-floors conformance check lint types wheel bench clean
@@ -15,7 +17,7 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/iointerrupt demo
 
 test: $(VENV)/test.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 # One environment and one run for each interpreter that was found.
 test-others:
@@ -24,14 +26,14 @@ test-others:
 		env=$(VENV)-$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 		test -e $$env || $$python -m venv $$env; \
 		$$env/bin/python $(PIP) --editable '.[test]'; \
-		$$env/bin/python -m pytest; \
+		$$env/bin/python -m pytest $(PARALLEL); \
 	done
 
 # The oldest dependencies that pyproject.toml admits.
 test-floors:
 	test -e $(VENV)-floors || $(PYTHON) -m venv $(VENV)-floors
 	$(VENV)-floors/bin/python $(PIP) --editable '.[test]' --constraint tests/floors.txt
-	$(VENV)-floors/bin/python -m pytest
+	$(VENV)-floors/bin/python -m pytest $(PARALLEL)
 
 # CPython's own test_socket and test_ssl, with our classes in place of the standard ones.
 conformance: $(VENV)/test.stamp

@@ -1,7 +1,8 @@
 """iointerrupt: `Thread.interrupt()` for Python.
 
 Set one event, and every thread that is blocked in I/O on it stops, mid-transfer, with nothing lost. The light names are
-here at once; `files`, `sockets` and `http` are loaded when first used (PEP 562).
+here at once; the modules
+`aio`, `calls`, `files`, `http`, `sockets`, `testing` and `threads` are loaded when first used (PEP 562).
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import importlib
 
 from iointerrupt._errors import DeadlineExceeded, Interrupted, ResourceBusy, Stalled
+from iointerrupt._helpers import abandoned_helpers
 from iointerrupt._stop import StopEvent, as_stop, current_stop, use_stop
-from iointerrupt._wait import abandoned_helpers
 
 TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name
 if TYPE_CHECKING:
     from typing import Any
 
-    from iointerrupt import files, http, sockets, testing
+    from iointerrupt import aio, calls, files, http, sockets, testing, threads
     from iointerrupt._types import StopLike
 
 __version__ = "0.1.0"
@@ -29,16 +30,19 @@ __all__ = [
     "StopEvent",
     "StopLike",
     "abandoned_helpers",
+    "aio",
     "as_stop",
+    "calls",
     "current_stop",
     "files",
     "http",
     "sockets",
     "testing",
+    "threads",
     "use_stop",
 ]
 
-_MODULES = {"files", "http", "sockets", "testing"}
+_MODULES = {"aio", "calls", "files", "http", "sockets", "testing", "threads"}
 
 
 def __getattr__(name: str) -> Any:

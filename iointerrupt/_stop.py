@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 
-from iointerrupt._errors import DeadlineExceeded, Interrupted
+from iointerrupt._errors import DeadlineExceeded
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.callbacks import Registration
 from iointerrupt._signal.latch import Cause, Latch, Parker
@@ -116,16 +116,13 @@ class StopEvent(threading.Event):
             return True
         deadline = None if timeout is None else time.monotonic() + timeout
         parker = Parker()
-        try:
-            with Blocked((self,)) as blocked:
-                blocked.add_waker(parker.unpark)
-                while True:
-                    if parker.park(blocked.remaining(deadline)) or self.is_set():
-                        return True
-                    if deadline is not None and time.monotonic() >= deadline:
-                        return False
-        except Interrupted:  # it was set just before the block began
-            return True
+        with Blocked((self,), raises=False) as blocked:
+            blocked.add_waker(parker.unpark)
+            while True:
+                if parker.park(blocked.remaining(deadline)) or self.is_set():
+                    return True
+                if deadline is not None and time.monotonic() >= deadline:
+                    return False
 
     def clear(self) -> None:
         """Unset the event, for the next piece of work; callbacks that have run are gone.

@@ -1,4 +1,5 @@
-"""The one place that blocks: until a descriptor is ready, a helper thread is done, the stop comes, or time is up.
+"""The one place that blocks: until a descriptor is ready, an event is set, a condition is notified, the stop comes, or
+time is up.
 
 Every other module tries its system call first and comes here only when that would block. What is here decides the
 order of things for the whole library: a stop that is set wins over readiness and over a timeout.
@@ -6,22 +7,18 @@ order of things for the whole library: a stop that is set wins over readiness an
 `poll` is used where there is poll, since `select` fails on descriptors from 1024 on; not epoll, whose set would have to
 be made and closed for each wait.
 
-Helpers are daemon threads that run what the kernel cannot be asked to leave (`getaddrinfo`, a read from a disk that
-hangs). A stop abandons a helper: its caller goes on, and what it returns later is discarded. How many of a kind there
-may be is bounded. Each `Helpers` guards its counts, its queue and the outcomes of its jobs with a lock of its own, under
-which nothing is called.
+What the kernel cannot be asked to leave runs in a helper thread, which a stop leaves behind: see `_helpers`.
 """
 
 from __future__ import annotations
 
-import contextvars
 import errno
-import functools
 import math
 import os
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 from iointerrupt._signal.blocked import Blocked
@@ -29,10 +26,6 @@ from iointerrupt._signal.latch import Parker
 from iointerrupt._stop import StopEvent, _current
 
 TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name
-if TYPE_CHECKING:
-    from typing import Any, NoReturn, TypeVar
-
-    T = TypeVar("T")
 
 READ = 1
 WRITE = 4
@@ -71,11 +64,15 @@ def wait_ready(fd: int, events: int, own: StopEvent | None, deadline: float | No
         TimeoutError: the deadline has passed.
         OSError: EBADF, the descriptor is not open.
     """
+    wait_any({fd: events}, own, deadline)
+
+
+def wait_any(interest: dict[int, int], own: StopEvent | None, deadline: float | None = None) -> list[int]:
+    """`wait_ready` for the first of several descriptors, by what each is wanted for; returns those that are ready."""
     with Blocked(stops(own)) as blocked:
         try:
-            wakes = (
-                blocked.wakes()
-            )  # referred to until the wait is over, so that none of the numbers is reused meanwhile
+            # Referred to until the wait is over, so that none of the numbers is reused meanwhile.
+            wakes = blocked.wakes()
             pause = math.inf
         except OSError as error:
             if error.errno not in {errno.EMFILE, errno.ENFILE}:
@@ -86,10 +83,10 @@ def wait_ready(fd: int, events: int, own: StopEvent | None, deadline: float | No
         while True:
             remaining = blocked.remaining(deadline)
             pause_now = pause if remaining is None else min(pause, remaining)
-            ready = _poll(fd, events, [wake.fileno() for wake in wakes], None if pause_now == math.inf else pause_now)
+            ready = poll(interest, [wake.fileno() for wake in wakes], None if pause_now == math.inf else pause_now)
             blocked.raise_if_fired()
             if ready:
-                return
+                return ready
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError("timed out")
 
@@ -97,189 +94,130 @@ def wait_ready(fd: int, events: int, own: StopEvent | None, deadline: float | No
 if hasattr(select, "poll"):
     _EVENTS = {READ: select.POLLIN, WRITE: select.POLLOUT, READ | WRITE: select.POLLIN | select.POLLOUT}
 
-    def _poll(fd: int, events: int, wakes: list[int], timeout: float | None) -> bool:
+    def poll(interest: dict[int, int], wakes: list[int], timeout: float | None) -> list[int]:
+        """Which of the descriptors in `interest` are ready, after at most `timeout` seconds or once a wake is."""
         poller = select.poll()
-        poller.register(fd, _EVENTS[events])
+        for fd, events in interest.items():
+            poller.register(fd, _EVENTS[events])
         for wake in wakes:
             poller.register(wake, select.POLLIN)
         # Rounded up: rounded down it would spin through the last millisecond.
         ready = poller.poll(None if timeout is None else min(math.ceil(timeout * 1000), _MAX_MILLISECONDS))
-        for number, event in ready:
-            if number == fd:
+        found = []
+        for fd, event in ready:
+            if fd in interest:
                 if event & select.POLLNVAL:
                     raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-                return True
-        return False
+                found.append(fd)
+        return found
 
 else:  # pragma: no cover - Windows
 
-    def _poll(fd: int, events: int, wakes: list[int], timeout: float | None) -> bool:
+    def poll(interest: dict[int, int], wakes: list[int], timeout: float | None) -> list[int]:
+        """As above, by `select`."""
+        readers = [fd for fd, events in interest.items() if events & READ]
+        writers = [fd for fd, events in interest.items() if events & WRITE]
         # A failed connect is reported as an exceptional condition there.
-        readable, writable, failed = select.select(
-            [fd, *wakes] if events & READ else wakes, [fd] if events & WRITE else [], [fd], timeout
-        )
-        return fd in readable or fd in writable or fd in failed
+        readable, writable, failed = select.select([*readers, *wakes], writers, list(interest), timeout)
+        return [fd for fd in interest if fd in readable or fd in writable or fd in failed]
 
 
-class Helpers:
-    """Daemon threads of one kind that a stop may leave behind.
+def wait_set(event: StopEvent, own: StopEvent | None, deadline: float | None = None) -> None:
+    """Block until `event` is set. Which stops end the wait, `deadline` and what is raised are as in `wait_ready`."""
+    with Blocked(stops(own)) as blocked, Blocked((event,), raises=False) as awaited:
+        parker = Parker()
+        blocked.add_waker(parker.unpark)
+        awaited.add_waker(parker.unpark)
+        while True:
+            parker.park(_sooner(blocked.remaining(deadline), awaited.remaining(None)))
+            blocked.raise_if_fired()
+            if awaited.fired():
+                return
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError("timed out")
+
+
+class Place:
+    """A place among those that wait for a `threading.Condition`, for a wait that a stop ends too.
+
+    A condition keeps its waiters, which are locks, in a deque, and releases the first of them to notify it. Anything with
+    a `release` can stand there; this one wakes its thread, as a stop does. The deque is not public, though the same in
+    every CPython from 3.2 to 3.14: `supports` looks before it is used.
+
+    Everything but `park` and `release` is to be called with the condition's lock held, which also guards the deque.
 
     Args:
-        name: what the threads are called.
-        limit: how many there may be at a time, abandoned ones included; a further call waits for a place.
+        condition: what is waited for; see `supports`.
+        blocked: the wait in which this is.
     """
 
-    def __init__(self, name: str, limit: int) -> None:
-        self.name = name
-        self._limit = limit
-        self._forget()
-        _all_helpers.append(self)
+    __slots__ = ("_blocked", "_parker", "_waiters")
 
-    def _forget(self) -> None:
-        self._lock = threading.Lock()
-        self._busy = 0
-        self._queue: dict[Parker, None] = {}  # calls that wait for a place, oldest first
-        self._abandoned = 0
+    def __init__(self, condition: threading.Condition, blocked: Blocked) -> None:
+        self._waiters: deque[object] = condition._waiters  # type: ignore[attr-defined]  # see above
+        self._blocked = blocked
+        self._parker = Parker()
+        blocked.add_waker(self._parker.unpark)
 
-    def run(
-        self,
-        function: Callable[[], T],
-        own: StopEvent | None,
-        deadline: float | None = None,
-        *,
-        discard: Callable[[T], object] | None = None,
-    ) -> T:
-        """Return what `function()` returns, or raise what it raises, from a helper thread.
+    @staticmethod
+    def supports(condition: object) -> bool:
+        """Whether `condition` keeps its waiters where they are expected."""
+        return (
+            isinstance(condition, threading.Condition)
+            and type(condition).notify is threading.Condition.notify
+            and type(getattr(condition, "_waiters", None)) is deque
+        )
 
-        Args:
-            function: runs in a copy of the caller's context, without its current stop.
-            own: the operation's own stop; the current stop counts as well.
-            deadline: when to give up, on `time.monotonic`.
-            discard: called with the result if nobody takes it any more, for example to close it.
+    def take(self) -> None:
+        """Stand in line for the next `notify`; a second time after each."""
+        self._waiters.append(self)
+
+    def leave(self) -> bool:
+        """Stand there no longer; whether it had been notified, so that somebody else is to be told instead."""
+        try:
+            self._waiters.remove(self)
+        except ValueError:
+            return True
+        return False
+
+    def release(self) -> None:
+        """What `notify` calls."""
+        self._parker.unpark()
+
+    def park(self, deadline: float | None) -> None:
+        """Block until notified, or, as others may wake it too, until it is worth asking again.
 
         Raises:
-            Interrupted, TimeoutError: as in `wait_ready`; the helper is abandoned.
+            Interrupted, TimeoutError: as in `wait_ready`.
         """
-        with Blocked(stops(own)) as blocked:
-            self._take_place(blocked, deadline)
-            job = _Job(self, function, discard)
-            job.start()
-            blocked.add_waker(job.parker.unpark)
-            try:
-                # A result that is there is returned, even if the stop has come with it: the operation has completed.
-                _park(job.parker, blocked, deadline, lambda: job.done)
-            except BaseException:
-                job.abandon()
-                raise
-            result: T = job.result()
-            return result
+        park(self._parker, self._blocked, deadline)
 
-    def abandoned(self) -> int:
-        """How many helpers of this kind are running that nobody waits for any more."""
-        with self._lock:
-            return self._abandoned
 
-    def _take_place(self, blocked: Blocked, deadline: float | None) -> None:
+def ask(attempt: Callable[[float | None], bool], own: StopEvent | None, deadline: float | None = None) -> None:
+    """Block until `attempt(seconds)` has succeeded, where there is nothing to be woken by.
+
+    It is what a semaphore shared by processes leaves to do: to try for a while, look at the stop, and try again.
+
+    Args:
+        attempt: tries for at most so many seconds (None: without a limit), and returns whether it has succeeded. What it has
+            done then is done: it is not undone by a stop that comes at the same moment.
+        own, deadline: as in `wait_ready`.
+    """
+    with Blocked(waiting := stops(own)) as blocked:
         while True:
-            parker = Parker()
-            with self._lock:
-                if self._busy < self._limit:
-                    self._busy += 1
-                    return
-                self._queue[parker] = None
-            blocked.add_waker(parker.unpark)
-            try:
-                _park(parker, blocked, deadline)
-            except BaseException:
-                with self._lock:
-                    was_queued = self._queue.pop(parker, parker) is None
-                if not was_queued:
-                    self._call_next()  # it was called at the same moment, and passes that on
-                raise
-
-    def _leave_place(self) -> None:
-        with self._lock:
-            self._busy -= 1
-        self._call_next()
-
-    def _call_next(self) -> None:
-        with self._lock:
-            parker = next(iter(self._queue), None)
-            if parker is not None:
-                del self._queue[parker]
-        if parker is not None:
-            parker.unpark()
-
-
-class _Job:
-    """One call in a helper. The lock of its `Helpers` guards who gets the outcome; nothing is called under it."""
-
-    def __init__(self, helpers: Helpers, function: Callable[[], Any], discard: Callable[[Any], object] | None) -> None:
-        self._helpers = helpers
-        self._function = function
-        self._discard = discard
-        self._abandoned = False
-        self._outcome: Callable[[], Any] | None = None
-        self.parker = Parker()
-
-    @property
-    def done(self) -> bool:
-        return self._outcome is not None
-
-    def start(self) -> None:
-        run = contextvars.copy_context().run
-        try:
-            threading.Thread(target=run, args=(self._run,), name=self._helpers.name, daemon=True).start()
-        except BaseException:
-            self._helpers._leave_place()
-            raise
-
-    def result(self) -> Any:
-        """What the function returned or raised; only once `done`."""
-        outcome = self._outcome
-        if outcome is None:
-            raise RuntimeError("the helper has not finished")
-        return outcome()
-
-    def abandon(self) -> None:
-        with self._helpers._lock:
-            self._abandoned = True
-            if not self.done:
-                self._helpers._abandoned += 1
+            remaining = blocked.remaining(deadline)
+            if attempt(_sooner(remaining, StopEvent.poll_interval) if waiting else remaining):
                 return
-        self._throw_away()
-
-    def _run(self) -> None:
-        outcome: Callable[[], Any]
-        try:
-            value = self._function()
-        except BaseException as error:  # noqa: BLE001 - it is raised again in the caller's thread
-            outcome = functools.partial(_raise, error)
-        else:
-            outcome = lambda: value  # noqa: E731
-        with self._helpers._lock:
-            self._outcome = outcome
-            abandoned = self._abandoned
-            self._helpers._abandoned -= abandoned
-        self._helpers._leave_place()
-        self.parker.unpark()
-        if abandoned:
-            self._throw_away()
-
-    def _throw_away(self) -> None:
-        if self._discard is not None:
-            try:
-                value = self.result()
-            except BaseException:  # noqa: BLE001 - nobody is left who would want to know
-                return
-            self._discard(value)
+            blocked.raise_if_fired()
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError("timed out")
 
 
-def _raise(error: BaseException) -> NoReturn:
-    raise error
+def _sooner(first: float | None, second: float | None) -> float | None:
+    return second if first is None else first if second is None else min(first, second)
 
 
-def _park(
+def park(
     parker: Parker, blocked: Blocked, deadline: float | None, completed: Callable[[], bool] = lambda: False
 ) -> None:
     """`wait_ready` for what is announced by `parker.unpark` instead of by a descriptor."""
@@ -292,20 +230,3 @@ def _park(
             return
         if deadline is not None and time.monotonic() >= deadline:
             raise TimeoutError("timed out")
-
-
-def abandoned_helpers() -> int:
-    """How many helper threads a stop has left behind that are still stuck in their call."""
-    return sum(helpers.abandoned() for helpers in _all_helpers)
-
-
-_all_helpers: list[Helpers] = []
-
-
-def _after_fork_in_child() -> None:
-    for helpers in _all_helpers:
-        helpers._forget()  # the threads are in the parent
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

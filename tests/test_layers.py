@@ -19,11 +19,12 @@ ROWS = [
     {"_signal"},
     {"_stop"},
     {"_wait"},
+    {"_helpers"},
     {"_streams"},
-    {"_files", "_sockets"},
-    {"files", "sockets"},
-    {"_http"},
-    {"http"},
+    {"_files", "_sockets", "_calls"},
+    {"files", "sockets", "calls"},
+    {"_http", "_aio"},
+    {"http", "threads", "aio"},
     {"testing"},
     {"_demo"},
     {"cli"},
@@ -108,7 +109,7 @@ def test_light_import():
 def test_public_names():
     """`__all__` of every public module is sorted, and each name in it exists."""
     assert iointerrupt.__all__ == sorted(iointerrupt.__all__)
-    for module in (iointerrupt, iointerrupt.files, iointerrupt.sockets, iointerrupt.http, iointerrupt.testing):
+    for module in (iointerrupt, *(getattr(iointerrupt, name) for name in iointerrupt._MODULES)):
         assert list(module.__all__) == sorted(module.__all__), module.__name__
         for name in module.__all__:
             assert getattr(module, name) is not None

@@ -9,7 +9,8 @@ import threading
 import pytest
 
 from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, abandoned_helpers, use_stop
-from iointerrupt._wait import READ, WRITE, Helpers, wait_ready
+from iointerrupt._helpers import Helpers
+from iointerrupt._wait import READ, WRITE, wait_ready
 from iointerrupt.testing import StopAfter, wait_until_blocked
 
 

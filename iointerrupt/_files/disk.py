@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from iointerrupt._errors import Interrupted
 from iointerrupt._files.raw import RawFile
+from iointerrupt._helpers import Helpers
 from iointerrupt._stop import StopEvent
 from iointerrupt._streams.feed import with_taken
-from iointerrupt._wait import Helpers
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer

@@ -20,7 +20,7 @@ from iointerrupt._files.raw import NOWAIT, RegularFile, StoppableFile, StreamFil
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Parker
 from iointerrupt._stop import StopEvent
-from iointerrupt._wait import READ, _park, _poll, check, stops, wait_ready
+from iointerrupt._wait import READ, check, park, poll, stops, wait_ready
 
 _FLAGS: Final = {"w": os.O_CREAT | os.O_TRUNC, "x": os.O_CREAT | os.O_EXCL, "a": os.O_CREAT | os.O_APPEND, "r": 0}
 
@@ -152,7 +152,7 @@ def _ask_again(
         pause = _FIRST_PAUSE
         while True:
             try:
-                _park(parker, blocked, _earlier(deadline, pause))
+                park(parker, blocked, _earlier(deadline, pause))
             except TimeoutError:
                 if deadline is not None and time.monotonic() >= deadline:
                     raise
@@ -179,7 +179,7 @@ def _await_writer(fd: int, own: StopEvent | None, deadline: float | None) -> byt
     """
     pause = _FIRST_PAUSE
     while True:
-        if _poll(fd, READ, [], 0.0):
+        if poll({fd: READ}, [], 0.0):
             return b""
         try:
             byte = os.read(fd, 1)

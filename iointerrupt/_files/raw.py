@@ -370,7 +370,7 @@ class StreamFile(StoppableFile):
                 return None
             except OSError as error:
                 self._give_up_asking(error)
-        if not _wait._poll(self.fileno(), READ, [], 0.0):
+        if not _wait.poll({self.fileno(): READ}, [], 0.0):
             return None
         return super().readinto(view)
 
@@ -384,7 +384,7 @@ class StreamFile(StoppableFile):
                 return None
             except OSError as error:
                 self._give_up_asking(error)
-        if not _wait._poll(self.fileno(), WRITE, [], 0.0):
+        if not _wait.poll({self.fileno(): WRITE}, [], 0.0):
             return None
         return super().write(view[:_PIECE])
 

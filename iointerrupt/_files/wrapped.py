@@ -30,7 +30,7 @@ from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Parker
 from iointerrupt._stop import StopEvent
 from iointerrupt._streams.feed import with_taken
-from iointerrupt._wait import READ, _park, check, stops, wait_ready
+from iointerrupt._wait import READ, check, park, stops, wait_ready
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -357,7 +357,7 @@ class _LateCall:
             if self._done:  # after the parker is in place: who finishes now will find it
                 return
             blocked.add_waker(parker.unpark)
-            _park(parker, blocked, deadline, lambda: self._done)
+            park(parker, blocked, deadline, lambda: self._done)
 
     def result(self) -> Any:
         """What the call returned or raised."""

@@ -99,7 +99,7 @@ class IdleConnections(queue.LifoQueue[Any]):
         try:
             with Blocked(_wait.stops(self.shared.stop)) as blocked:
                 blocked.add_waker(waiter.parker.unpark)
-                _wait._park(waiter.parker, blocked, deadline)
+                _wait.park(waiter.parker, blocked, deadline)
         except BaseException as error:
             with self.mutex:
                 self._waiters.pop(waiter, None)

@@ -1,7 +1,7 @@
 """SOCKS proxies for `http`, by way of PySocks: loaded when the first `socks5://` proxy is used, if PySocks is there.
 
 PySocks connects, and talks to the proxy, on a socket of its own, which no stop can wake. So that part runs in a helper
-thread (see `_wait.Helpers`), which a stop leaves behind until the proxy answers or the connect timeout passes; then it
+thread (see `_helpers.Helpers`), which a stop leaves behind until the proxy answers or the connect timeout passes; then it
 closes the socket. The finished connection becomes a `sockets.Socket`, and everything after it stops by itself.
 """
 
@@ -15,6 +15,7 @@ import urllib3.contrib.socks
 from urllib3.exceptions import ConnectTimeoutError
 
 from iointerrupt import sockets
+from iointerrupt._helpers import Helpers
 from iointerrupt._http.pool import (
     HTTPConnectionPool,
     HTTPSConnection,
@@ -22,7 +23,6 @@ from iointerrupt._http.pool import (
     PoolManager,
     StoppableConnection,
 )
-from iointerrupt._wait import Helpers
 
 _helpers = Helpers("iointerrupt-socks", 32)
 

@@ -28,14 +28,20 @@ observers: dict[object, Callable[[], object]] = {}
 class Blocked:
     """The block in which a thread waits on some stops: they know of it, and what must be asked is watched.
 
-    `__enter__` raises `Interrupted` if one of them is set. Afterwards each waker is called once one of them fires, and
-    `fired` says which did; a deadline calls nobody, so wait no longer than `remaining()`.
+    `__enter__` raises `Interrupted` if one of them is set. Afterwards each waker is called once one of them fires; a
+    deadline calls nobody, so wait no longer than `remaining()`.
+
+    Args:
+        stops: what the thread waits on.
+        raises: False where a set is not what ends the wait but what it is for: then `__enter__` raises nothing, and `fired`
+            says whether it has come.
     """
 
-    __slots__ = ("_latches", "_stops", "_undo")
+    __slots__ = ("_latches", "_raises", "_stops", "_undo")
 
-    def __init__(self, stops: tuple[StopEvent, ...]) -> None:
+    def __init__(self, stops: tuple[StopEvent, ...], *, raises: bool = True) -> None:
         self._stops = stops
+        self._raises = raises
         self._latches: list[Latch] = []
         self._undo: list[Callable[[], object]] = []
 
@@ -43,7 +49,7 @@ class Blocked:
         waiter = _generation, get_ident()
         try:
             for stop in self._stops:
-                if stop.is_set():
+                if self._raises and stop.is_set():
                     stop.interrupt()
                 # From here on this latch is what counts: it stays fired, even if the event is cleared at once.
                 self._latches.append(stop._latch)
@@ -80,6 +86,12 @@ class Blocked:
             if stop._limit is not None and (deadline is None or stop._limit[0] < deadline):
                 deadline = stop._limit[0]
         return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+    def fired(self) -> bool:
+        """Whether one of the stops has fired, or is set by now."""
+        return any(latch.fired for latch in self._latches) or any(
+            stop._must_ask and stop.is_set() for stop in self._stops
+        )
 
     def raise_if_fired(self) -> None:
         """Raise `Interrupted` if one of the stops has fired, or is set by now."""

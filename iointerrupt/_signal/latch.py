@@ -76,7 +76,11 @@ class Latch:
 
 
 class Parker:
-    """One thread's place to sleep until somebody calls `unpark`, which is a waker as `Latch` wants them. Used once."""
+    """One thread's place to sleep until somebody calls `unpark`, which is a waker as `Latch` wants them.
+
+    It can be used again; a second `unpark` before the thread has woken is one with the first, and one after that makes the
+    next `park` return at once.
+    """
 
     __slots__ = ("_lock",)
 

@@ -1,7 +1,7 @@
 """Name lookups that a stop can end: `getaddrinfo`, run where it may be left behind.
 
 The C library's `getaddrinfo` waits for name servers inside the kernel's own time limits, and nothing wakes it. So a name
-is looked up in a helper thread (see `_wait.Helpers`): a stop or a timeout abandons the helper, and its answer is dropped
+is looked up in a helper thread (see `_helpers.Helpers`): a stop or a timeout abandons the helper, and its answer is dropped
 when it comes. Literal addresses need no server and no thread.
 """
 
@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from iointerrupt._helpers import Helpers
 from iointerrupt._stop import StopEvent, as_stop, check_timeout
 from iointerrupt._types import StopLike
-from iointerrupt._wait import Helpers, check
+from iointerrupt._wait import check
 
 #: What `socket.getaddrinfo` returns: family, type, proto, canonname, sockaddr.
 AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]

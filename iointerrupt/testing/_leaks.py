@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from iointerrupt._wait import abandoned_helpers
+from iointerrupt._helpers import abandoned_helpers
 
 # The library's own threads, which end by themselves a grace after the last operation.
 _WATCHERS = ("iointerrupt-watch", "iointerrupt-poll", "iointerrupt-clock")
@@ -31,13 +31,13 @@ def leaves_nothing(what: str, timeout: float = 5.0) -> Iterator[None]:
     yield
     deadline = time.monotonic() + timeout
     while left := _left_since(descriptors, threads):
+        gc.collect()  # what nobody refers to is not left behind, though it may be reported as not closed
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} left behind: {', '.join(left)}")
         time.sleep(0.005)
 
 
 def _left_since(descriptors: dict[str, str], threads: set[threading.Thread]) -> list[str]:
-    gc.collect()  # what nobody refers to is not left behind, though it may be reported as not closed
     left = [f"descriptor {n} ({name})" for n, name in _descriptors().items() if descriptors.get(n) != name]
     left += [f"thread {t.name}" for t in set(threading.enumerate()) - threads if not t.name.startswith(_WATCHERS)]
     if abandoned_helpers():

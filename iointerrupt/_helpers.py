@@ -13,6 +13,7 @@ import contextvars
 import functools
 import os
 import threading
+import weakref
 from collections.abc import Callable
 
 from iointerrupt._signal.blocked import Blocked
@@ -185,17 +186,24 @@ def _raise(error: BaseException) -> NoReturn:
     raise error
 
 
+def left_behind(thread: threading.Thread) -> None:
+    """Count a helper that belongs to no `Helpers` among the abandoned ones, for as long as it runs."""
+    _left_behind.add(thread)
+
+
 def abandoned_helpers() -> int:
     """How many helper threads a stop has left behind that are still stuck in their call."""
-    return sum(helpers.abandoned() for helpers in _all_helpers)
+    return sum(helpers.abandoned() for helpers in _all_helpers) + sum(t.is_alive() for t in list(_left_behind))
 
 
 _all_helpers: list[Helpers] = []
+_left_behind: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:
     for helpers in _all_helpers:
         helpers._forget()  # the threads are in the parent
+    _left_behind.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -144,16 +144,17 @@ class Place:
     a `release` can stand there; this one wakes its thread, as a stop does. The deque is not public, though the same in
     every CPython from 3.2 to 3.14: `supports` looks before it is used.
 
-    Everything but `park` and `release` is to be called with the condition's lock held, which also guards the deque.
+    The condition's lock guards the deque.
 
     Args:
         condition: what is waited for; see `supports`.
         blocked: the wait in which this is.
     """
 
-    __slots__ = ("_blocked", "_parker", "_waiters")
+    __slots__ = ("_blocked", "_condition", "_parker", "_waiters")
 
     def __init__(self, condition: threading.Condition, blocked: Blocked) -> None:
+        self._condition = condition
         self._waiters: deque[object] = condition._waiters  # type: ignore[attr-defined]  # see above
         self._blocked = blocked
         self._parker = Parker()
@@ -169,28 +170,38 @@ class Place:
         )
 
     def take(self) -> None:
-        """Stand in line for the next `notify`; a second time after each."""
+        """Stand in line for the next `notify`. With the condition's lock held, since what is waited for was not so."""
         self._waiters.append(self)
 
-    def leave(self) -> bool:
-        """Stand there no longer; whether it had been notified, so that somebody else is to be told instead."""
+    def wait(self, deadline: float | None) -> None:
+        """Block until notified, or, as others may wake it too, until it is worth asking again. Without the lock.
+
+        A notification that comes together with a stop or a timeout is passed on to the next in line.
+
+        Raises:
+            Interrupted, TimeoutError: as in `wait_ready`.
+        """
         try:
-            self._waiters.remove(self)
-        except ValueError:
-            return True
-        return False
+            park(self._parker, self._blocked, deadline)
+        except BaseException:
+            with self._condition:
+                if not self._left():
+                    self._condition.notify()
+            raise
+        if self in self._waiters:  # woken by something else
+            with self._condition:
+                self._left()
 
     def release(self) -> None:
         """What `notify` calls."""
         self._parker.unpark()
 
-    def park(self, deadline: float | None) -> None:
-        """Block until notified, or, as others may wake it too, until it is worth asking again.
-
-        Raises:
-            Interrupted, TimeoutError: as in `wait_ready`.
-        """
-        park(self._parker, self._blocked, deadline)
+    def _left(self) -> bool:
+        try:
+            self._waiters.remove(self)
+        except ValueError:  # it has been notified
+            return False
+        return True
 
 
 def ask(attempt: Callable[[float | None], bool], own: StopEvent | None, deadline: float | None = None) -> None:

@@ -1,0 +1,1 @@
+"""What `calls` is made of: queues, locks, endings, actions, and child processes."""

@@ -1,0 +1,321 @@
+"""`acquire`, `holding`, `wait`, `wait_for`: locks, semaphores, conditions and events.
+
+A semaphore and a condition have a line of waiters, in which a stoppable wait can stand (`_wait.Place`). A lock has none:
+who wants to know when it is free has to be inside its `acquire`, where nothing but the lock wakes a thread. So a lock
+that stays taken for more than a moment has a `_Relay`, a thread that waits in the place of all who are blocked on it
+here, and hands it over. Locks of `multiprocessing` must not have one: a process that ends while such a thread is about
+to get the lock takes it along for ever. They, and locks of other classes, are asked in turns.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from iointerrupt._signal.blocked import Blocked
+from iointerrupt._signal.latch import Parker
+from iointerrupt._signal.watch import GRACE
+from iointerrupt._stop import StopEvent, as_stop, check_timeout, is_async
+from iointerrupt._types import StopLike
+from iointerrupt._wait import Place, ask, check, park, stops, wait_set
+
+T = TypeVar("T")
+
+# Seconds for which a thread waits inside the lock's own acquire, as most locks are free again by then.
+_MOMENT = 0.001
+
+_PLAIN: Any = type(threading.Lock())
+_REENTRANT: Any = type(threading.RLock())
+
+
+def acquire(lock: Any, *, stop: StopLike = None, timeout: float | None = None) -> bool:
+    """Acquire a lock, waiting for it: `lock.acquire()`, which a stop ends.
+
+    Args:
+        lock: a `Lock`, `RLock`, `Semaphore`, `BoundedSemaphore` or `Condition` of `threading` or `multiprocessing`, or
+            another object whose `acquire(timeout=seconds)` returns whether it is acquired, or raises TimeoutError.
+        stop: what ends the wait, besides the current stop.
+        timeout: seconds to wait; None for no limit.
+
+    Returns:
+        True: the caller holds the lock. It never returns False, so that nobody goes on without the lock by mistake.
+
+    Raises:
+        Interrupted: the lock is not held by the caller.
+        TimeoutError: likewise.
+        TypeError: it is no such lock.
+
+    A lock of `threading` that a stop ended the wait for may be taken for a moment by a helper, within a second from then,
+    if it becomes free in that time. With locks of other modules a stop is noticed within `StopEvent.poll_interval` seconds.
+    """
+    own = as_stop(stop)
+    check(own)
+    deadline = None if timeout is None else time.monotonic() + check_timeout(timeout)
+    if isinstance(lock, threading.Condition):
+        lock = lock._lock  # type: ignore[attr-defined]  # its acquire is this one's
+    if isinstance(lock, (_PLAIN, _REENTRANT)):
+        _acquire_lock(lock, own, deadline)
+    elif _is_stock_semaphore(lock):
+        _acquire_semaphore(lock, own, deadline)
+    else:
+        _acquire_by_asking(lock, own, deadline)
+    return True
+
+
+@contextmanager
+def holding(lock: Any, *, stop: StopLike = None, timeout: float | None = None) -> Iterator[None]:
+    """`with lock:`, where a stop ends the wait for the lock. Arguments and errors are those of `acquire`.
+
+    The block itself is not stopped by this, and the lock is released at its end in any case.
+    """
+    acquire(lock, stop=stop, timeout=timeout)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def wait(waitable: Any, *, stop: StopLike = None, timeout: float | None = None) -> bool:
+    """Wait for a condition to be notified or an event to be set: `waitable.wait()`, which a stop ends.
+
+    Args:
+        waitable: a `Condition` of `threading` or `multiprocessing`, which the caller has acquired; or an event, that is,
+            anything with `is_set()` and `wait(timeout)`.
+        stop: what ends the wait, besides the current stop.
+        timeout: seconds to wait; None for no limit.
+
+    Returns:
+        True.
+
+    Raises:
+        Interrupted: the stop came first. As after any wait for a condition, the caller holds its lock again, for which it
+            waits as long as it takes; a notification that came at the same moment has gone to the next in line.
+        TimeoutError: likewise.
+        RuntimeError: the condition is not acquired.
+        TypeError: it is neither. For a `threading.Barrier`: `with calls.interrupting(barrier.abort): barrier.wait()`.
+
+    With a condition of `multiprocessing`, a stop is noticed within `StopEvent.poll_interval` seconds.
+    """
+    own = as_stop(stop)
+    check(own)
+    deadline = None if timeout is None else time.monotonic() + check_timeout(timeout)
+    if Place.supports(waitable):
+        _wait_notified(waitable, own, deadline)
+    elif hasattr(waitable, "notify") and not is_async(waitable.wait):
+        ask(lambda seconds: bool(waitable.wait(seconds)), own, deadline)
+    elif hasattr(waitable, "is_set") and (event := as_stop(waitable)) is not None:
+        wait_set(event, own, deadline)
+    else:
+        raise TypeError(
+            f"{waitable!r} cannot be waited for. Accepted are conditions, and events: objects with is_set() and"
+            " wait(timeout). A barrier goes into calls.interrupting(barrier.abort)"
+        )
+    return True
+
+
+def wait_for(condition: Any, predicate: Callable[[], T], *, stop: StopLike = None, timeout: float | None = None) -> T:
+    """Wait for a condition until `predicate()` is true: `condition.wait_for(predicate)`, which a stop ends.
+
+    Args:
+        condition: as for `wait`; the caller has acquired it, and `predicate` is called with it acquired.
+        predicate: says whether the wait is over.
+        stop: what ends the wait, besides the current stop.
+        timeout: seconds to wait in all; None for no limit.
+
+    Returns:
+        What `predicate` returned.
+
+    Raises:
+        Interrupted, TimeoutError, RuntimeError, TypeError: as `wait` does. If it is true already, what it returned is
+            returned, unless the stop is set.
+    """
+    own = as_stop(stop)
+    check(own)
+    deadline = None if timeout is None else time.monotonic() + check_timeout(timeout)
+    while not (result := predicate()):
+        wait(condition, stop=own, timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+    return result
+
+
+def _wait_notified(condition: Any, own: StopEvent | None, deadline: float | None) -> None:
+    if not condition._is_owned():
+        raise RuntimeError("cannot wait on un-acquired lock")
+    with Blocked(stops(own)) as blocked:
+        place = Place(condition, blocked)
+        place.take()
+        state = condition._release_save()  # all levels of an RLock
+        try:
+            place.wait(deadline)
+        finally:
+            condition._acquire_restore(state)
+
+
+def _is_stock_semaphore(candidate: Any) -> bool:
+    return (
+        isinstance(candidate, threading.Semaphore)
+        and type(candidate).acquire is threading.Semaphore.acquire
+        and Place.supports(getattr(candidate, "_cond", None))
+        and isinstance(getattr(candidate, "_value", None), int)
+    )
+
+
+def _acquire_semaphore(semaphore: Any, own: StopEvent | None, deadline: float | None) -> None:
+    if semaphore.acquire(blocking=False):
+        return
+    with Blocked(stops(own)) as blocked:
+        place = Place(semaphore._cond, blocked)
+        while True:
+            with semaphore._cond:
+                is_free = semaphore._value > 0
+                if not is_free:
+                    place.take()
+            if not is_free:
+                place.wait(deadline)
+            if semaphore.acquire(blocking=False):
+                return
+
+
+def _acquire_by_asking(lock: Any, own: StopEvent | None, deadline: float | None) -> None:
+    if not callable(getattr(lock, "acquire", None)) or is_async(lock.acquire):
+        raise TypeError(
+            f"{lock!r} is not a lock that a thread can wait for. Accepted are locks, semaphores and conditions of threading"
+            " and multiprocessing, and objects with acquire(timeout=seconds)"
+        )
+
+    def attempt(seconds: float | None) -> bool:
+        try:
+            return bool(lock.acquire() if seconds is None else lock.acquire(timeout=seconds))
+        except TimeoutError:  # how filelock and others say no
+            return False
+
+    ask(attempt, own, deadline)
+
+
+def _acquire_lock(lock: Any, own: StopEvent | None, deadline: float | None) -> None:
+    if lock.acquire(blocking=False):
+        return
+    waiting = stops(own)
+    if not waiting:
+        seconds = -1 if deadline is None else min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
+        if not lock.acquire(timeout=seconds):
+            raise TimeoutError("timed out")
+        return
+    with Blocked(waiting) as blocked:
+        turn = _Turn()
+        blocked.add_waker(turn.parker.unpark)
+        while True:
+            remaining = blocked.remaining(deadline)
+            if lock.acquire(timeout=_MOMENT if remaining is None else min(_MOMENT, remaining)):
+                return
+            blocked.raise_if_fired()
+            relay = _enter(lock, turn)
+            try:
+                park(turn.parker, blocked, deadline)
+            except BaseException:
+                if relay.leave(turn):
+                    lock.release()
+                raise
+            if relay.leave(turn):
+                return
+            # It was free a moment ago, or there is no relay: ask again.
+
+
+class _Turn:
+    """A thread's wait for its turn. The lock `_guard` guards `has_lock`."""
+
+    __slots__ = ("has_lock", "parker")
+
+    def __init__(self) -> None:
+        self.parker = Parker()
+        self.has_lock = False
+
+
+class _Relay:
+    """The thread that waits for a lock in the place of others, for as long as there are any, plus a short grace.
+
+    A `Lock` belongs to nobody in particular, and is handed over as it is. An `RLock` belongs to the thread that acquires it:
+    the relay lets go of it and tells the next in line, who has to be quick.
+
+    `_guard` guards who is in line, and nothing is called under it. The table of relays refers to each while it runs.
+    """
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+        self._hands_over = isinstance(lock, _PLAIN)
+        self._line: deque[_Turn] = deque()
+
+    def join_line(self, turn: _Turn) -> None:
+        self._line.append(turn)
+
+    def leave(self, turn: _Turn) -> bool:
+        """Stand in line no longer; whether the lock has been handed over."""
+        with _guard:
+            if turn.has_lock:
+                turn.has_lock = False
+                return True
+            if turn in self._line:
+                self._line.remove(turn)
+            return False
+
+    def start(self) -> None:
+        try:
+            threading.Thread(target=self._run, name="iointerrupt-watch", daemon=True).start()
+        except BaseException:  # there may be no more threads to be had
+            for turn in self._end():
+                turn.parker.unpark()  # the others try for themselves
+            raise
+
+    def _run(self) -> None:
+        while True:
+            acquired = self._lock.acquire(timeout=GRACE)
+            next_turn = None
+            with _guard:
+                if acquired and self._line:
+                    next_turn = self._line.popleft()
+                    next_turn.has_lock = self._hands_over
+                is_last = not self._line
+                if is_last:
+                    self._end()
+            if acquired and (next_turn is None or not self._hands_over):
+                self._lock.release()
+            if next_turn is not None:
+                next_turn.parker.unpark()
+            if is_last:
+                return
+
+    def _end(self) -> list[_Turn]:
+        with _guard:
+            if _relays.get(id(self._lock)) is self:
+                del _relays[id(self._lock)]
+            return list(self._line)
+
+
+def _enter(lock: Any, turn: _Turn) -> _Relay:
+    with _guard:
+        relay = _relays.get(id(lock))
+        is_new = relay is None
+        if relay is None:
+            relay = _relays[id(lock)] = _Relay(lock)
+        relay.join_line(turn)
+    if is_new:
+        relay.start()
+    return relay
+
+
+_relays: dict[int, _Relay] = {}
+_guard = threading.RLock()  # re-entrant, since a signal handler may come here while the main thread is inside it
+
+
+def _after_fork_in_child() -> None:
+    global _guard  # noqa: PLW0603 - a thread that is not in the child may have held it
+    _guard = threading.RLock()
+    _relays.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -391,11 +391,11 @@ def as_stop(source: StopLike) -> StopEvent | None:
     if isinstance(candidate, type):
         raise _not_a_stop(source, "a class; pass an instance of it")
     if callable(getattr(candidate, "is_set", None)) and callable(getattr(candidate, "wait", None)):
-        if _is_async(candidate.is_set) or _is_async(candidate.wait):
+        if is_async(candidate.is_set) or is_async(candidate.wait):
             raise _not_a_stop(source, "asynchronous; a thread cannot wait for it")
         make = _FollowedEvent
     elif callable(candidate):
-        if _is_async(candidate) or _is_async(getattr(candidate, "__call__", None)):  # noqa: B004 - its code is what is wanted
+        if is_async(candidate) or is_async(getattr(candidate, "__call__", None)):  # noqa: B004 - its code is what is wanted
             raise _not_a_stop(source, "a coroutine function; a thread cannot await it")
         make = _FollowedCallable
     else:
@@ -416,7 +416,7 @@ def _not_a_stop(source: object, what: str) -> TypeError:
     )
 
 
-def _is_async(function: Any) -> bool:
+def is_async(function: Any) -> bool:
     # inspect.iscoroutinefunction without the import of inspect, which is most of what `import iointerrupt` would cost.
     while isinstance(function, functools.partial):
         function = function.func

@@ -1,7 +1,4 @@
-"""The contract: every blocking operation of the library, with every kind of stop, through `check_interruptible`.
-
-A new operation is covered by adding one row here: a context manager that sets it up and yields an `Operation`.
-"""
+"""The contract of sockets, TLS, files and HTTP, with every kind of stop, through `check_interruptible`."""
 
 from __future__ import annotations
 
@@ -15,62 +12,20 @@ import threading
 import tty
 from contextlib import ExitStack, contextmanager
 
-import pytest
 import requests
 import trustme
 
 from iointerrupt import StopEvent, as_stop, files, http, sockets
 from iointerrupt._wait import check
-from iointerrupt.testing import KINDS, Operation, check_interruptible
+from iointerrupt.testing import Operation
 from tests import servers
-
-OPERATIONS = {}
+from tests.operations import InThread, Operations, with_stop
 
 # Fills the buffers of any socket or pipe here, so that a write of it blocks.
 PLENTY = 1 << 20
 
-
-def operation(function):
-    """Add a context manager to the operations under test."""
-    OPERATIONS[function.__name__] = contextmanager(function)
-    return function
-
-
-def rows(names_and_runs, make):
-    """Add an operation for each name, which differ only in what they run."""
-    for name, run in names_and_runs.items():
-        OPERATIONS[name] = contextmanager(functools.partial(make, run))
-
-
-@pytest.fixture(autouse=True)
-def quick_polling(monkeypatch):
-    """Ask callables often, so that the test is not spent waiting for the next question."""
-    monkeypatch.setattr(StopEvent, "poll_interval", 0.002)
-
-
-class InThread:
-    """The other end's part of an operation, which blocks too and is joined at the end."""
-
-    def __init__(self, resources, work):
-        self._work = work
-        self._threads = []
-        resources.callback(self._join)
-
-    def start(self):
-        """Begin the work."""
-        self._threads.append(threading.Thread(target=self._work, daemon=True))
-        self._threads[-1].start()
-
-    def _join(self):
-        for thread in self._threads:
-            thread.join(10)
-            assert not thread.is_alive()
-
-
-def with_stop(obj, stop, work):
-    """Do `work()` while `obj.stop` is `stop`."""
-    obj.stop = stop
-    return work()
+OPERATIONS = Operations()
+operation, rows = OPERATIONS.operation, OPERATIONS.rows
 
 
 # Sockets: what receives
@@ -697,8 +652,4 @@ def http_wait_for_a_pooled_connection():
         )
 
 
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_keeps_the_contract(name):
-    """With every kind of stop, it stops before, while blocked and at each check, else completes, and loses nothing."""
-    check_interruptible(OPERATIONS[name], kinds=KINDS)
+test_keeps_the_contract = OPERATIONS.as_test()

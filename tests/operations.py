@@ -1,0 +1,67 @@
+"""What the contract tests share: a table of operations, a row for each, and the other end's part of one.
+
+A new operation is covered by adding one row: a context manager that sets it up and yields an `Operation`.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from contextlib import contextmanager
+
+import pytest
+
+from iointerrupt import StopEvent
+from iointerrupt.testing import KINDS, check_interruptible
+
+
+class Operations(dict):
+    """Operations under test, by name."""
+
+    def operation(self, function):
+        """Add a context manager, by its own name."""
+        self[function.__name__] = contextmanager(function)
+        return function
+
+    def rows(self, names_and_runs, make):
+        """Add an operation for each name, which differ only in what they run."""
+        for name, run in names_and_runs.items():
+            self[name] = contextmanager(functools.partial(make, run))
+
+    def as_test(self):
+        """The test that runs all of them."""
+
+        @pytest.mark.timeout(120)
+        @pytest.mark.parametrize("name", self)
+        def test_keeps_the_contract(name, monkeypatch):
+            """With every kind of stop, it stops before, while blocked and at each check, else completes, and loses nothing."""
+            # Callables are asked often, so that the test is not spent waiting for the next question.
+            monkeypatch.setattr(StopEvent, "poll_interval", 0.002)
+            check_interruptible(self[name], kinds=KINDS)
+
+        return test_keeps_the_contract
+
+
+class InThread:
+    """The other end's part of an operation, which blocks too and is joined at the end."""
+
+    def __init__(self, resources, work):
+        self._work = work
+        self._threads = []
+        resources.callback(self._join)
+
+    def start(self):
+        """Begin the work."""
+        self._threads.append(threading.Thread(target=self._work, daemon=True))
+        self._threads[-1].start()
+
+    def _join(self):
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def with_stop(obj, stop, work):
+    """Do `work()` while `obj.stop` is `stop`."""
+    obj.stop = stop
+    return work()

@@ -89,8 +89,9 @@ def run(
         popen["stdout"] = popen["stderr"] = subprocess.PIPE
     child = subprocess.Popen(args, **popen)  # noqa: S603 - what is run is the caller's to decide
     leads_group = bool(popen.get("start_new_session")) or popen.get("process_group") == 0
-    running = _Running(child, input, leads_group=leads_group)
+    running = _Running(child, leads_group=leads_group)
     try:
+        running.feed(input)
         running.finish(own, deadline)
         stdout, stderr = running.output()
     except (Interrupted, TimeoutError) as error:
@@ -118,7 +119,7 @@ _check_stop = check  # `run` has a parameter of that name
 class _Running:
     """A command that was started, and this end of its pipes. It belongs to the call of `run` that made it."""
 
-    def __init__(self, child: subprocess.Popen[Any], data: Any, *, leads_group: bool) -> None:
+    def __init__(self, child: subprocess.Popen[Any], *, leads_group: bool) -> None:
         self._child = child
         self._leads_group = leads_group
         self._collected: dict[int, bytearray] = {}  # by descriptor, for as long as and after it is read
@@ -129,15 +130,21 @@ class _Running:
                 self._collected[fd] = bytearray()
                 self._interest[fd] = READ
         self._input = memoryview(b"")
-        if child.stdin is not None:
-            if isinstance(data, str):
-                text: Any = child.stdin
-                data = data.encode(text.encoding, text.errors)
-            self._input = memoryview(data or b"").cast("B")
-            if self._input:
-                self._interest[child.stdin.fileno()] = WRITE
-            else:
-                child.stdin.close()
+
+    def feed(self, data: Any) -> None:
+        """Give it this as its standard input, if that is a pipe; what is neither bytes nor, in text mode, text is a TypeError."""
+        pipe: Any = self._child.stdin
+        if pipe is None:
+            return
+        if isinstance(data, str):
+            if not hasattr(pipe, "encoding"):
+                raise TypeError("input must be bytes, not str, unless the command is run in text mode")
+            data = data.encode(pipe.encoding, pipe.errors)
+        self._input = memoryview(b"" if data is None else data).cast("B")
+        if self._input:
+            self._interest[pipe.fileno()] = WRITE
+        else:
+            pipe.close()
 
     def finish(self, own: StopEvent | None, deadline: float | None) -> None:
         """Let it run to its end: until its pipes are closed and it has ended."""

@@ -11,7 +11,7 @@ OTHER_PYTHONS := $(foreach version,3.12 3.13,$(firstword $(foreach candidate,\
 PARALLEL := --numprocesses $(shell $(PYTHON) -c 'import os; print(2 * len(os.sched_getaffinity(0)))')
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-others test-floors conformance check lint types wheel bench clean
+.PHONY: demo test test-others test-floors conformance stress check lint types wheel bench clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/iointerrupt demo
@@ -38,6 +38,10 @@ test-floors:
 # CPython's own test_socket and test_ssl, with our classes in place of the standard ones.
 conformance: $(VENV)/test.stamp
 	$(BIN)/python tests/conformance/run.py
+
+# Some 120,000 stops at random moments, and a count at the end; STRESS=--stops=1000 for fewer.
+stress: $(VENV)/test.stamp
+	$(BIN)/python -m tests.stress.calls $(STRESS)
 
 check: lint types wheel
 

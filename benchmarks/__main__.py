@@ -11,9 +11,14 @@ import json
 import platform
 from dataclasses import asdict
 
-from benchmarks import latency, scale, throughput
+from benchmarks import calls, latency, scale, throughput
 
-GROUPS = {"latency": latency.measure, "throughput": throughput.measure, "scale": scale.measure}
+GROUPS = {
+    "latency": latency.measure,
+    "throughput": throughput.measure,
+    "scale": scale.measure,
+    "calls": calls.measure,
+}
 
 
 def main() -> None:

@@ -28,7 +28,12 @@ Block = Callable[[StopLike], object]
 
 def measure() -> Iterator[Row]:
     """A row for each operation and kind of stop."""
-    for name, make in OPERATIONS.items():
+    yield from measure_each(OPERATIONS)
+
+
+def measure_each(operations: dict[str, Callable[[], AbstractContextManager[Block]]]) -> Iterator[Row]:
+    """A row for each of these operations and each kind of stop."""
+    for name, make in operations.items():
         for kind in (StopEvent, threading.Event):
             with make() as block:
                 stops, wakes = [], []

@@ -3,8 +3,12 @@
 `getaddrinfo` is such a call, a read from a disk that hangs, and whatever a program hands to `calls.call`. A stop abandons
 the helper: its caller goes on, and what the call returns later is discarded. How many of a kind there may be is bounded.
 
-Each `Helpers` guards its counts, its queue and the outcomes of its jobs with a lock of its own, under which nothing is
-called.
+A thread that has done its job waits a moment for another one, and then ends: calls that follow each other closely find it
+still there. They are daemons, so that one that is stuck does not hold up the end of the program.
+
+Each `Helpers` guards its counts, its queue and the outcomes of its jobs with a lock of its own; `_idle_lock` guards the list
+of idle threads, and is re-entrant, since a signal handler may need a helper while the main thread is inside it. Nothing is
+called under either.
 """
 
 from __future__ import annotations
@@ -13,7 +17,6 @@ import contextvars
 import functools
 import os
 import threading
-import weakref
 from collections.abc import Callable
 
 from iointerrupt._signal.blocked import Blocked
@@ -26,6 +29,56 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn, TypeVar
 
     T = TypeVar("T")
+
+
+# Seconds for which a thread waits for another job, and how it is called meanwhile.
+LINGER = 0.1
+_IDLE = "iointerrupt-idle"
+
+
+def run_in_thread(job: Callable[[], object], name: str) -> None:
+    """Have `job()`, which must not raise, called at once in a daemon thread of that name.
+
+    Raises:
+        RuntimeError: there are no more threads to be had.
+    """
+    with _idle_lock:
+        idle = _idle.pop() if _idle else None
+    if idle is None:
+        threading.Thread(target=_work, args=([job],), name=name, daemon=True).start()
+    else:
+        idle.job, idle.name = job, name
+        idle.parker.unpark()
+
+
+class _Idle:
+    """A thread that waits for a job."""
+
+    __slots__ = ("job", "name", "parker")
+
+    def __init__(self) -> None:
+        self.parker = Parker()
+        self.job: Callable[[], object] | None = None
+        self.name = _IDLE
+
+
+def _work(jobs: list[Callable[[], object]]) -> None:
+    thread, idle = threading.current_thread(), _Idle()
+    while True:
+        jobs.pop()()  # not bound to a name, which would keep it alive while the thread waits
+        thread.name = _IDLE
+        with _idle_lock:
+            _idle.append(idle)
+        if not idle.parker.park(LINGER):
+            with _idle_lock:
+                if idle in _idle:
+                    _idle.remove(idle)
+                    return
+            idle.parker.park(None)  # it is being given a job at this moment
+        if idle.job is not None:
+            jobs.append(idle.job)
+            idle.job = None
+            thread.name = idle.name
 
 
 class Helpers:
@@ -136,7 +189,7 @@ class _Job:
     def start(self) -> None:
         run = contextvars.copy_context().run
         try:
-            threading.Thread(target=run, args=(self._run,), name=self._helpers.name, daemon=True).start()
+            run_in_thread(functools.partial(run, self._run), self._helpers.name)
         except BaseException:
             self._helpers._leave_place()
             raise
@@ -186,24 +239,26 @@ def _raise(error: BaseException) -> NoReturn:
     raise error
 
 
-def left_behind(thread: threading.Thread) -> None:
-    """Count a helper that belongs to no `Helpers` among the abandoned ones, for as long as it runs."""
-    _left_behind.add(thread)
-
-
 def abandoned_helpers() -> int:
     """How many helper threads a stop has left behind that are still stuck in their call."""
-    return sum(helpers.abandoned() for helpers in _all_helpers) + sum(t.is_alive() for t in list(_left_behind))
+    return sum(helpers.abandoned() for helpers in _all_helpers) + len(left_behind)
 
 
+#: The calls in helpers that belong to no `Helpers`, that nobody waits for any more, and that are still at work. Whoever leaves
+#: one adds it, and it takes itself out when it has ended: each is one atomic operation.
+left_behind: set[object] = set()
 _all_helpers: list[Helpers] = []
-_left_behind: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+_idle: list[_Idle] = []
+_idle_lock = threading.RLock()
 
 
 def _after_fork_in_child() -> None:
+    global _idle_lock  # noqa: PLW0603 - a thread that is not in the child may have held it
     for helpers in _all_helpers:
         helpers._forget()  # the threads are in the parent
-    _left_behind.clear()
+    left_behind.clear()
+    _idle_lock = threading.RLock()
+    _idle.clear()
 
 
 if hasattr(os, "register_at_fork"):

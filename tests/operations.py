@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Callable
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from iointerrupt import StopEvent
 from iointerrupt.testing import KINDS, check_interruptible
 
 
-class Operations(dict):
+class Operations(dict[str, Callable[[], Any]]):
     """Operations under test, by name."""
 
     def operation(self, function):

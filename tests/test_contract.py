@@ -125,8 +125,8 @@ def accepting(family, address):
         yield Operation(run=lambda stop: with_stop(listener, stop, accept), release=connect)
 
 
-OPERATIONS["Socket.accept, IPv4"] = contextmanager(lambda: accepting(socket.AF_INET, ("127.0.0.1", 0)))
-OPERATIONS["Socket.accept, IPv6"] = contextmanager(lambda: accepting(socket.AF_INET6, ("::1", 0)))
+OPERATIONS["Socket.accept, IPv4"] = contextmanager(functools.partial(accepting, socket.AF_INET, ("127.0.0.1", 0)))
+OPERATIONS["Socket.accept, IPv6"] = contextmanager(functools.partial(accepting, socket.AF_INET6, ("::1", 0)))
 
 
 @contextmanager
@@ -383,8 +383,8 @@ def fifo_open(mode):
         yield Operation(run=run, release=release)
 
 
-OPERATIONS["files.open of a FIFO to read"] = contextmanager(lambda: fifo_open("rb"))
-OPERATIONS["files.open of a FIFO to write"] = contextmanager(lambda: fifo_open("wb"))
+OPERATIONS["files.open of a FIFO to read"] = contextmanager(functools.partial(fifo_open, "rb"))
+OPERATIONS["files.open of a FIFO to write"] = contextmanager(functools.partial(fifo_open, "wb"))
 
 
 def reading(read, mode="rb", **options):

@@ -7,6 +7,7 @@ import multiprocessing
 import queue
 import sys
 import threading
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ SPAWN = multiprocessing.get_context("spawn")
 STANDARD = [queue.Queue, queue.LifoQueue, queue.PriorityQueue, queue.SimpleQueue]
 
 
-class Named(queue.Queue):
+class Named(queue.Queue[Any]):
     """A queue that counts what goes through it, by the methods that are there to be overridden."""
 
     def _init(self, maxsize):
@@ -29,7 +30,7 @@ class Named(queue.Queue):
         return self.taken[-1]
 
 
-class Shouting(queue.Queue):
+class Shouting(queue.Queue[str]):
     """A queue with a get and a put of its own."""
 
     def get(self, block=True, timeout=None):  # noqa: FBT002 - the signature of a queue

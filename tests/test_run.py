@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -15,19 +14,6 @@ from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, calls, files, 
 from iointerrupt.testing import StopAfter, wait_until_blocked
 
 PIPE = subprocess.PIPE
-
-
-def children():
-    """The children of this process, reaped or not."""
-    return {pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()}
-
-
-@pytest.fixture(autouse=True)
-def no_child_is_left():
-    """Every command of a test has been reaped when it ends."""
-    before = children()
-    yield
-    assert children() == before
 
 
 @pytest.fixture(params=["pidfd", "asking"])

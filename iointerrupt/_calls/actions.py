@@ -1,11 +1,11 @@
 """`interrupting`: a block whose driver knows how to cancel, and is told to when the stop comes.
 
-The action runs in a thread of its own, so that a slow driver holds up neither the thread that sets the stop nor the other
+The action runs in a helper thread, so that a slow driver holds up neither the thread that sets the stop nor the other
 actions. It is repeated until the block has ended: a cancel that comes before the driver has begun is lost in most of
 them, and then the block would go on as if nobody had stopped it. Leaving the block waits for an action that is running,
 so that none reaches what the connection does next.
 
-Each block has one `_Action`, whose `_lock` guards whether the block has ended and who runs; nothing is called under it.
+Each block has one `_Action`, with a lock of its own; nothing is called under it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from iointerrupt._errors import Interrupted
-from iointerrupt._helpers import left_behind
+from iointerrupt._helpers import left_behind, run_in_thread
 from iointerrupt._signal.blocked import Blocked
+from iointerrupt._signal.latch import Parker
 from iointerrupt._stop import StopEvent, as_stop, check_timeout
 from iointerrupt._types import StopLike
 from iointerrupt._wait import stops
@@ -76,48 +77,64 @@ def _raise_if_stopped(waiting: tuple[StopEvent, ...], acting: _Action, error: Ex
 
 
 class _Action:
-    """An action, its thread once there is one, and the end of the block that it is for."""
+    """An action, its helper once there is one, and the end of the block that it is for.
+
+    `_lock` guards `started`, `_is_over` and `_is_acting`; it is re-entrant, as a signal handler may set the stop.
+    """
 
     def __init__(self, action: Callable[[], object]) -> None:
         self._action = action
-        self._lock = threading.RLock()  # re-entrant, as a signal handler may set the stop
-        self._over = threading.Event()
-        self._finished = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    @property
-    def started(self) -> bool:
-        return self._thread is not None
+        self._lock = threading.RLock()
+        self.started = False
+        self._is_over = False
+        self._is_acting = False
+        self._over = Parker()  # for the helper, between two calls
+        self._returned = threading.Event()  # for the block, that a call of the action has returned after its end
 
     def start(self) -> None:
+        """Tell the driver, again and again until the block has ended."""
         with self._lock:
-            if self._over.is_set() or self._thread is not None:
+            if self._is_over or self.started:
                 return
-            self._thread = threading.Thread(target=self._run, name="iointerrupt-action", daemon=True)
-        try:
-            self._thread.start()
-        except BaseException:  # there may be no more threads to be had; then it is the setter's to know
-            self._finished.set()
-            raise
+            self.started = True
+        run_in_thread(self._run, "iointerrupt-action")
 
     def end(self, grace: float) -> None:
+        """The block has ended: let no call of the action begin any more, and wait for one that is under way."""
         with self._lock:
-            self._over.set()
-            thread = self._thread
-        if thread is not None and not self._finished.wait(grace):
-            left_behind(thread)
+            self._is_over = True
+            is_acting = self._is_acting
+        self._over.unpark()
+        if is_acting and not self._returned.wait(grace):
+            left_behind.add(self)
+            if self._returned.is_set():
+                left_behind.discard(self)
 
     def _run(self) -> None:
         pause = _FIRST_PAUSE
-        failed = False
-        while not self._over.is_set():
+        has_failed = False
+        while self._begin():
             try:
                 self._action()
             except Exception:  # noqa: BLE001 - reported as a callback's is; the block still has to be stopped
-                if not failed:
-                    failed = True
+                if not has_failed:
+                    has_failed = True
                     kind, value, trace = sys.exc_info()
                     threading.excepthook(threading.ExceptHookArgs((kind, value, trace, threading.current_thread())))
-            self._over.wait(pause)
+            finally:
+                self._finish()
+            self._over.park(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-        self._finished.set()
+
+    def _begin(self) -> bool:
+        with self._lock:
+            self._is_acting = not self._is_over
+            return self._is_acting
+
+    def _finish(self) -> None:
+        with self._lock:
+            self._is_acting = False
+            is_over = self._is_over
+        if is_over:
+            self._returned.set()
+            left_behind.discard(self)

@@ -17,7 +17,7 @@ import time
 from typing import Any
 
 from iointerrupt._signal.blocked import Blocked
-from iointerrupt._stop import StopEvent, as_stop, check_timeout, ever_current, is_async
+from iointerrupt._stop import StopEvent, _current, as_stop, check_timeout, ever_current, is_async
 from iointerrupt._types import StopLike
 from iointerrupt._wait import READ, Place, ask, check, stops, wait_ready
 
@@ -53,20 +53,22 @@ def get(source: Any, *, stop: StopLike = None, timeout: float | None = None) -> 
     than named here, a stop is noticed within `StopEvent.poll_interval` seconds. From a `multiprocessing.Queue`, an item
     whose transfer has begun is received whole before the stop is looked at.
     """
-    # As cheap as it gets while there are items: the queue's own way to take one, and no function called for the stop.
-    own = None if stop is None else as_stop(stop)
-    if ever_current.fired or own is not None:
+    # As cheap as it gets while there are items: nothing is called for a stop that nobody has set, and the item is taken by
+    # the queue's own step, with a notification where somebody waits for it.
+    own = stop if stop is None or type(stop) is StopEvent else as_stop(stop)
+    if (own is not None and (own._must_ask or own._latch.fired)) or (ever_current.fired and _current.get() is not None):
         check(own)
-    kind = type(source)
-    if kind in _CONDITIONED or _is_conditioned(source):
+    is_conditioned = type(source) in _CONDITIONED or _is_conditioned(source)
+    if is_conditioned:
         with source.mutex:
             if source._qsize():
                 item = source._get()
-                source.not_full.notify()
+                if source.not_full._waiters:
+                    source.not_full.notify()
                 return item
     try:
         deadline = None if timeout is None else time.monotonic() + check_timeout(timeout)
-        if kind in _CONDITIONED or _is_conditioned(source):
+        if is_conditioned:
             return _get_notified(source, own, deadline)
         if _is_piped(source):
             return _get_piped(source, own, deadline)

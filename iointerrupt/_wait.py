@@ -23,7 +23,7 @@ from collections.abc import Callable
 
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Parker
-from iointerrupt._stop import StopEvent, _current
+from iointerrupt._stop import StopEvent, _current, check_timeout
 
 TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name
 
@@ -49,6 +49,13 @@ def stops(own: StopEvent | None) -> tuple[StopEvent, ...]:
     if own is None:
         return () if current is None else (current,)
     return (own,) if current is None or current is own else (own, current)
+
+
+def deadline_of(timeout: float | None) -> float | None:
+    """When, on `time.monotonic`, a `timeout=` given now is over; None for no limit, or an error that says what is wrong."""
+    if timeout is None or (seconds := check_timeout(timeout)) == math.inf:
+        return None
+    return time.monotonic() + seconds
 
 
 def wait_ready(fd: int, events: int, own: StopEvent | None, deadline: float | None = None) -> None:

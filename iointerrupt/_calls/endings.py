@@ -12,15 +12,14 @@ import queue
 import subprocess
 import sys
 import threading
-import time
 import weakref
 from typing import Any, TypeVar, overload
 
 from iointerrupt._calls.queues import wait_for_tasks
 from iointerrupt._helpers import Helpers
-from iointerrupt._stop import StopEvent, as_stop, check_timeout
+from iointerrupt._stop import StopEvent, as_stop
 from iointerrupt._types import StopLike
-from iointerrupt._wait import READ, check, wait_ready, wait_set
+from iointerrupt._wait import READ, check, deadline_of, wait_ready, wait_set
 
 T = TypeVar("T")
 
@@ -57,7 +56,7 @@ def join(target: Any, *, stop: StopLike = None, timeout: float | None = None) ->
     """
     own = as_stop(stop)
     check(own)
-    deadline = None if timeout is None else time.monotonic() + check_timeout(timeout)
+    deadline = deadline_of(timeout)
     if isinstance(target, threading.Thread):
         return _join_thread(target, own, deadline)
     if isinstance(target, subprocess.Popen):
@@ -101,7 +100,7 @@ def result(future: concurrent.futures.Future[T], *, stop: StopLike = None, timeo
         raise TypeError(f"a concurrent.futures.Future is needed, not {type(future).__name__}")
     own = as_stop(stop)
     check(own)
-    deadline = None if timeout is None else time.monotonic() + check_timeout(timeout)
+    deadline = deadline_of(timeout)
     if not future.done():
         wait_set(_done_event(future), own, deadline)
     return future.result()

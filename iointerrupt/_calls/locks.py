@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Parker
 from iointerrupt._signal.watch import GRACE
-from iointerrupt._stop import StopEvent, as_stop, check_timeout, is_async
+from iointerrupt._stop import StopEvent, as_stop, is_async
 from iointerrupt._types import StopLike
-from iointerrupt._wait import Place, ask, check, park, stops, wait_set
+from iointerrupt._wait import Place, ask, check, deadline_of, park, stops, wait_set
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ def acquire(lock: Any, *, stop: StopLike = None, timeout: float | None = None) -
     """
     own = as_stop(stop)
     check(own)
-    deadline = None if timeout is None else time.monotonic() + check_timeout(timeout)
+    deadline = deadline_of(timeout)
     if isinstance(lock, threading.Condition):
         lock = lock._lock  # type: ignore[attr-defined]  # its acquire is this one's
     if isinstance(lock, (_PLAIN, _REENTRANT)):
@@ -103,7 +103,7 @@ def wait(waitable: Any, *, stop: StopLike = None, timeout: float | None = None) 
     """
     own = as_stop(stop)
     check(own)
-    deadline = None if timeout is None else time.monotonic() + check_timeout(timeout)
+    deadline = deadline_of(timeout)
     if Place.supports(waitable):
         _wait_notified(waitable, own, deadline)
     elif hasattr(waitable, "notify") and not is_async(waitable.wait):
@@ -136,7 +136,7 @@ def wait_for(condition: Any, predicate: Callable[[], T], *, stop: StopLike = Non
     """
     own = as_stop(stop)
     check(own)
-    deadline = None if timeout is None else time.monotonic() + check_timeout(timeout)
+    deadline = deadline_of(timeout)
     while not (result := predicate()):
         wait(condition, stop=own, timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
     return result

@@ -24,7 +24,7 @@ from iointerrupt._calls.endings import wait_exit
 from iointerrupt._errors import Interrupted
 from iointerrupt._stop import StopEvent, as_stop, check_timeout, use_stop
 from iointerrupt._types import StopLike
-from iointerrupt._wait import READ, WRITE, check, wait_any
+from iointerrupt._wait import READ, WRITE, check, deadline_of, wait_any
 
 _READ_SIZE: Final = 65536
 # Seconds between two questions whether a command has ended, where there is no descriptor to tell it.
@@ -78,7 +78,7 @@ def run(
     own = as_stop(stop)
     _check_stop(own)
     check_timeout(grace, "grace")
-    deadline = None if timeout is None else time.monotonic() + check_timeout(timeout)
+    deadline = deadline_of(timeout)
     if input is not None:
         if popen.get("stdin") is not None:
             raise ValueError("stdin and input arguments may not both be used")

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import queue
 import sys
-import time
 from typing import Any
 
 from iointerrupt._signal.blocked import Blocked
-from iointerrupt._stop import StopEvent, _current, as_stop, check_timeout, ever_current, is_async
+from iointerrupt._stop import StopEvent, _current, as_stop, ever_current, is_async
 from iointerrupt._types import StopLike
-from iointerrupt._wait import READ, Place, ask, check, stops, wait_ready
+from iointerrupt._wait import READ, Place, ask, check, deadline_of, stops, wait_ready
 
 # Seconds for which a reader that was told of an item stands in line for it behind the readers of other processes.
 _TURN = 0.005
@@ -67,7 +66,7 @@ def get(source: Any, *, stop: StopLike = None, timeout: float | None = None) -> 
                     source.not_full.notify()
                 return item
     try:
-        deadline = None if timeout is None else time.monotonic() + check_timeout(timeout)
+        deadline = deadline_of(timeout)
         if is_conditioned:
             return _get_notified(source, own, deadline)
         if _is_piped(source):
@@ -99,7 +98,7 @@ def put(target: Any, item: object, *, stop: StopLike = None, timeout: float | No
     own = as_stop(stop)
     check(own)
     try:
-        deadline = None if timeout is None else time.monotonic() + check_timeout(timeout)
+        deadline = deadline_of(timeout)
         if _is_conditioned(target):
             _put_notified(target, item, own, deadline)
         else:

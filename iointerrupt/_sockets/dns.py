@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import functools
 import socket
-import time
 from collections.abc import Callable
 from typing import Any
 
 from iointerrupt._helpers import Helpers
-from iointerrupt._stop import StopEvent, as_stop, check_timeout
+from iointerrupt._stop import StopEvent, as_stop
 from iointerrupt._types import StopLike
-from iointerrupt._wait import check
+from iointerrupt._wait import check, deadline_of
 
 #: What `socket.getaddrinfo` returns: family, type, proto, canonname, sockaddr.
 AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
@@ -52,7 +51,7 @@ def getaddrinfo(  # noqa: PLR0917 - the signature is the standard library's
         TimeoutError: the timeout passed; likewise.
         socket.gaierror: there is no such name.
     """
-    deadline = None if timeout is None else time.monotonic() + check_timeout(timeout)
+    deadline = deadline_of(timeout)
     return lookup(host, port, family, type, proto, flags, own=as_stop(stop), deadline=deadline)
 
 

@@ -202,28 +202,26 @@ def test_no_pipe(background, fifo):
     assert error.partial is None
 
 
-def test_a_grandchild_that_holds_the_pipe(background, fifo, way):
+@pytest.fixture
+def holder(tmp_path):
+    """A part of a script that leaves behind a grandchild, which holds the pipe until the test is over."""
+    path = tmp_path / "holder"
+    os.mkfifo(path)
+    yield f"(read line < {path}) &"
+    files.open(path, "wb", timeout=20).close()
+
+
+def test_a_grandchild_that_holds_the_pipe(background, fifo, holder, way):
     """A stop does not wait for whoever has inherited the pipe."""
-    reader, writer = os.pipe()  # by which the grandchild ends
-    try:
-        script = f"(exec 3<&{reader}; read line <&3) & echo out; READY; exec sleep 100"
-        error = Stopped(background, fifo, script, pass_fds=[reader]).error()
-        assert error.partial == b"out\n"
-    finally:
-        os.close(reader)
-        os.close(writer)
+    error = Stopped(background, fifo, f"{holder} echo out; READY; exec sleep 100").error()
+    assert error.partial == b"out\n"
 
 
-def test_a_command_that_has_ended_but_for_its_pipe(background, fifo, way):
+def test_a_command_that_has_ended_but_for_its_pipe(background, fifo, holder, way):
     """As with subprocess.run, the end is that of the pipe; but a stop ends that wait."""
-    reader, writer = os.pipe()
-    try:
-        error = Stopped(background, fifo, f"(read line <&{reader}) & echo out; READY", pass_fds=[reader]).error()
-        assert error.partial == b"out\n"
-        assert error.__cause__.returncode in {0, -signal.SIGTERM}
-    finally:
-        os.close(reader)
-        os.close(writer)
+    error = Stopped(background, fifo, f"{holder} echo out; READY").error()
+    assert error.partial == b"out\n"
+    assert error.__cause__.returncode in {0, -signal.SIGTERM}
 
 
 @pytest.mark.parametrize("option", [{"start_new_session": True}, {"process_group": 0}])

@@ -40,7 +40,9 @@ def binaries() -> str | None:
     """The folder of the newest server's programs: the one on the PATH, or Debian's; None where there is none."""
     on_path = shutil.which("initdb")
     debian = glob.glob("/usr/lib/postgresql/*/bin")
-    debian.sort(key=lambda folder: [int(part) for part in folder.split("/")[4].split(".") if part.isdigit()], reverse=True)
+    debian.sort(
+        key=lambda folder: [int(part) for part in folder.split("/")[4].split(".") if part.isdigit()], reverse=True
+    )
     for folder in ([os.path.dirname(on_path)] if on_path else []) + debian:
         if all(os.access(os.path.join(folder, program), os.X_OK) for program in _PROGRAMS):
             return folder
@@ -140,9 +142,7 @@ def _serve() -> None:
         run("initdb", "--username=tests", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync")
         options = " ".join(f"-c {name}={value}" for name, value in _OPTIONS.items())
         try:
-            run(
-                "pg_ctl", "start", "--wait", f"--timeout={_LIMIT}", f"--log={log}", f"--options=-k {folder} {options}"
-            )
+            run("pg_ctl", "start", "--wait", f"--timeout={_LIMIT}", f"--log={log}", f"--options=-k {folder} {options}")
         except subprocess.SubprocessError:
             with contextlib.suppress(FileNotFoundError), open(log, encoding="utf-8", errors="replace") as lines:
                 sys.stdout.write(lines.read())
@@ -152,7 +152,7 @@ def _serve() -> None:
         sys.stdin.read()
     finally:
         try:
-            run("pg_ctl", "stop", "--wait", f"--timeout={_LIMIT // 2}", "--mode=immediate")
+            run("pg_ctl", "stop", "--wait", f"--timeout={_LIMIT // 6}", "--mode=immediate")
         except (OSError, subprocess.SubprocessError):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it is not there any more, or never was
                 os.kill(_pid(data), signal.SIGKILL)  # its children notice

@@ -254,15 +254,16 @@ class TestInterrupting:
             raise Interrupted("inner", partial=b"abc")
         assert caught.value.partial == b"abc"
 
-    def test_an_action_that_raises(self, driver, monkeypatch, background):
-        """It is reported once, and tried again until it works."""
+    @pytest.mark.parametrize("error", [ConnectionError, SystemExit])
+    def test_an_action_that_raises(self, driver, error, monkeypatch, background):
+        """Whatever it raises is reported once, and it is tried again until it works."""
         reported, tries, stop = [], [], StopEvent()
         monkeypatch.setattr(threading, "excepthook", lambda args: reported.append(args.exc_value))
 
         def cancel():
             tries.append(1)
             if len(tries) < 3:
-                raise ConnectionError("no route to the server")
+                raise error("no route to the server")
             driver.cancel()
 
         def work():
@@ -273,7 +274,7 @@ class TestInterrupting:
         driver.started.wait(10)
         stop.set()
         assert isinstance(running.error(), Interrupted)
-        assert [str(error) for error in reported] == ["no route to the server"]
+        assert [str(report) for report in reported] == ["no route to the server"]
 
     def test_an_action_that_blocks(self, driver, background):
         """Neither the setter waits for it, nor for ever the block; what is left behind is counted until it ends."""

@@ -19,7 +19,7 @@ from iointerrupt._errors import Interrupted
 from iointerrupt._helpers import left_behind, run_in_thread
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Parker
-from iointerrupt._stop import StopEvent, as_stop, check_timeout
+from iointerrupt._stop import as_stop, check_timeout
 from iointerrupt._types import StopLike
 from iointerrupt._wait import stops
 
@@ -33,8 +33,8 @@ def interrupting(action: Callable[[], object], *, stop: StopLike = None, grace: 
     """A block in which a driver of somebody else's is told to cancel when the stop comes.
 
     Args:
-        action: what makes the block's call return: `sqlite3.Connection.interrupt`, `psycopg.Connection.cancel`,
-            `threading.Barrier.abort`, `Future.cancel`. It is called without arguments, in a thread of its own, and again, at
+        action: what makes the block's call return: `sqlite3.Connection.interrupt`, `psycopg.Connection.cancel_safe` (its
+            `cancel` holds up all threads meanwhile), `threading.Barrier.abort`, `Future.cancel`. It is called without arguments, in a thread of its own, and again, at
             growing intervals, until the block has ended.
         stop: what ends the block, besides the current stop.
         grace: seconds that leaving the block waits for an action that is still running. After that it is left behind, and
@@ -54,7 +54,7 @@ def interrupting(action: Callable[[], object], *, stop: StopLike = None, grace: 
     check_timeout(grace, "grace")
     waiting = stops(as_stop(stop))
     acting = _Action(action)
-    with Blocked(waiting), ExitStack() as registrations:
+    with Blocked(waiting) as blocked, ExitStack() as registrations:
         for event in waiting:
             registrations.enter_context(event.on_set(acting.start))
         try:
@@ -62,18 +62,14 @@ def interrupting(action: Callable[[], object], *, stop: StopLike = None, grace: 
         except Interrupted:
             raise
         except Exception as error:
-            _raise_if_stopped(waiting, acting, error)
+            if acting.started:
+                try:
+                    blocked.raise_if_fired()  # also where the stop has been cleared by now
+                except Interrupted as interruption:
+                    raise interruption from error
             raise
         finally:
             acting.end(grace)
-
-
-def _raise_if_stopped(waiting: tuple[StopEvent, ...], acting: _Action, error: Exception) -> None:
-    for event in waiting:
-        if acting.started and event.is_set():
-            cause = event._latch.cause
-            if cause is not None:
-                raise cause.interruption() from error
 
 
 class _Action:
@@ -116,7 +112,7 @@ class _Action:
         while self._begin():
             try:
                 self._action()
-            except Exception:  # noqa: BLE001 - reported as a callback's is; the block still has to be stopped
+            except BaseException:  # noqa: BLE001 - reported as a callback's is; the block still has to be stopped
                 if not has_failed:
                     has_failed = True
                     kind, value, trace = sys.exc_info()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from iointerrupt import Interrupted, ResourceBusy, Stalled, StopEvent, files
+from iointerrupt import Interrupted, ResourceBusy, Stalled, StopEvent, files, use_stop
 from iointerrupt.testing import wait_until_blocked
 
 
@@ -416,3 +417,54 @@ def test_an_object_without_close_is_closed_without() -> None:
     assert file.write(b"abc") == 3
     file.close()
     assert file.closed
+
+
+def test_a_stop_that_is_set_does_not_keep_a_descriptor_from_being_wrapped():
+    """Nothing has to be waited for; the first read raises, and what was in the pipe is there afterwards."""
+    stop = StopEvent()
+    stop.set()
+    reader, writer = os.pipe()
+    os.write(writer, b"abc")
+    os.close(writer)
+    with use_stop(stop):
+        raw = files.wrap(reader)
+        with pytest.raises(Interrupted):
+            raw.read(3)
+    assert raw.read(3) == b"abc"
+    raw.close()
+
+
+def test_what_several_write_to_a_fifo_comes_in_whole_pieces(tmp_path, background):
+    """Up to PIPE_BUF bytes are one write, which the other writers of the FIFO do not get in between (pipe(7))."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+
+    def write(letter):
+        with files.open(path, "wb", buffering=0) as fifo:
+            for _ in range(300):
+                fifo.write(letter * (select.PIPE_BUF - 1) + b"\n")
+
+    writers = [background(write, letter) for letter in (b"a", b"b", b"c")]
+    with files.open(path, "rb") as fifo:
+        lines = fifo.read().splitlines()
+    for writer in writers:
+        writer.result()
+    assert len(lines) == 900
+    assert {(len(line), len(set(line))) for line in lines} == {(select.PIPE_BUF - 1, 1)}
+
+
+def test_a_close_leaves_the_object_open_for_a_read_that_goes_on(background):
+    """What a stop has left behind in a helper keeps its descriptor until it returns, and closes the object then."""
+    source, stop = OnlyReads(), StopEvent()
+    raw = files.wrap(source, stop=stop)
+    reader = background(raw.read, 1)
+    wait_until_blocked(stop)
+    stop.set()
+    assert isinstance(reader.error(), Interrupted)
+    (helper,) = [thread for thread in threading.enumerate() if thread.name == "iointerrupt-read"]
+    raw.close()
+    assert raw.closed
+    assert not source.closed
+    source.give(b"late")
+    helper.join(10)
+    assert source.closed

@@ -57,7 +57,8 @@ def open_raw(
         Interrupted: the stop is set, before or while it waits for the other end of a FIFO.
         TimeoutError: the other end did not come.
     """
-    check(stop)
+    if not isinstance(file, int):  # of a descriptor nothing has to be waited for
+        check(stop)
     options: dict[str, Any] = {"stop": stop, "timeout": timeout, "chunk_size": chunk_size, "closefd": closefd}
     if not isinstance(file, int) and not closefd:
         return RegularFile(file, mode, **options)  # which refuses it

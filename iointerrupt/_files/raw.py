@@ -21,6 +21,7 @@ import errno
 import io
 import operator
 import os
+import select
 import stat
 import sys
 import time
@@ -48,8 +49,9 @@ CHUNK_SIZE: Final = 1 << 20
 # A read to the end of something without a size goes in steps of this; as much as a pipe holds.
 _STEP: Final = 1 << 16
 
-# Where nothing but poll says whether a write would block, this much is written at a time: a pipe has room for it then
-# (PIPE_BUF is at least 512, POSIX), a terminal most likely.
+# Where nothing but poll says whether a write would block, this much is written at a time: a pipe has room for so much, and
+# takes it as one, which its other writers count on (pipe(7), PIPE_BUF); a terminal has most likely.
+_PIPE_PIECE: Final = getattr(select, "PIPE_BUF", 512)
 _PIECE: Final = 512
 
 #: The flag by which preadv2(2) and pwritev2(2) are asked not to block; 0 where there is none.
@@ -288,6 +290,7 @@ class StreamFile(StoppableFile):
         # How it is learned whether a call would block: by making it, by asking the kernel with it, or by poll.
         self._tries = nonblocking
         self._asks = not nonblocking and bool(NOWAIT)
+        self._piece = _PIPE_PIECE if stat.S_ISFIFO(os.fstat(self.fileno()).st_mode) else _PIECE
         if not nonblocking:
             self._twin = _second_open_file(self)
             self._tries = self._twin is not None
@@ -386,7 +389,7 @@ class StreamFile(StoppableFile):
                 self._give_up_asking(error)
         if not _wait.poll({self.fileno(): WRITE}, [], 0.0):
             return None
-        return super().write(view[:_PIECE])
+        return super().write(view[: self._piece])
 
     def _give_up_asking(self, error: OSError) -> None:
         if error.errno not in _NO_ANSWER:

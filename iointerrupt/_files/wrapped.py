@@ -154,6 +154,8 @@ class WrappedFile(RawFile, io.RawIOBase):
     def close(self) -> None:
         """Flush the object, and close it unless the wrapper was made to leave it open.
 
+        An object in which a read goes on that a stop has left behind is closed when that returns.
+
         Raises:
             ResourceBusy: another thread is in an operation on this object.
         """
@@ -163,9 +165,13 @@ class WrappedFile(RawFile, io.RawIOBase):
             try:
                 super().close()
             finally:
-                close = getattr(self._file, "close", None)
-                if self._closes and close is not None:
-                    close()
+                if self._closes:
+                    self._close_object()
+
+    def _close_object(self) -> None:
+        close = getattr(self._file, "close", None)
+        if close is not None:
+            close()
 
     def _fetch(self, size: int) -> bytes | None:
         raise NotImplementedError
@@ -289,6 +295,13 @@ class HelpedFile(WrappedFile):
             self._settle_write()
         super().flush()
 
+    def _close_object(self) -> None:
+        # Not under a read that a stop has left behind: its descriptor's number could be somebody else's by the time the
+        # kernel has it. That read closes the object when it returns.
+        late = self._under_way.read
+        if late is None or not late.then(super()._close_object):
+            super()._close_object()
+
     def _fetch(self, size: int) -> bytes | None:
         state = self._under_way
         if state.read is None:
@@ -348,6 +361,8 @@ class _LateCall:
         self._error: BaseException | None = None
         self._done = False
         self._parker = Parker()
+        self._lock = threading.Lock()  # guards whether it is done, and what is to be done then
+        self._afterwards: Callable[[], object] | None = None
         threading.Thread(target=self._run, args=(function,), name=name, daemon=True).start()
 
     def wait(self, own: StopEvent | None, deadline: float | None) -> None:
@@ -358,6 +373,13 @@ class _LateCall:
                 return
             blocked.add_waker(parker.unpark)
             park(parker, blocked, deadline, lambda: self._done)
+
+    def then(self, function: Callable[[], object]) -> bool:
+        """Have `function` called in the thread once the call has returned; False if it has already."""
+        with self._lock:
+            if not self._done:
+                self._afterwards = function
+            return not self._done
 
     def result(self) -> Any:
         """What the call returned or raised."""
@@ -370,8 +392,12 @@ class _LateCall:
             self._data = function()
         except BaseException as error:  # noqa: BLE001 - it is raised again in the thread that reads
             self._error = error
-        self._done = True
+        with self._lock:
+            self._done = True
+            afterwards = self._afterwards
         self._parker.unpark()
+        if afterwards is not None:
+            afterwards()
 
 
 def wrap_object(

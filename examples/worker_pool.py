@@ -31,7 +31,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from iointerrupt import Interrupted, StopEvent, calls, sockets, use_stop
-from iointerrupt.threads import Straggler, Thread, ThreadGroup, stop_on_signals
+from iointerrupt.threads import Straggler, ThreadGroup, stop_on_signals
 
 log = logging.getLogger("worker_pool")
 
@@ -73,16 +73,15 @@ class Service:
         # The first signal sets `stop`, and puts the handler back by which the second stops the group; a third is an ordinary
         # one. So the group is not below `stop`: when that is set, its members have the grace still to come.
         with ThreadGroup() as group, stop_on_signals(group.event), stop_on_signals() as stop:
-            workers = [group.start(self._work, stop) for _ in range(self._workers)]
-            for number, worker in enumerate(workers, 1):
-                worker.name = f"worker {number}"
+            for number in range(self._workers):
+                group.start(self._work, stop).name = f"worker {number + 1}"
             log.info("listening on 127.0.0.1:%d", listener.getsockname()[1])
             try:
                 with listener, use_stop(StopEvent(stop, group.event)):  # or the group's, as a worker may have failed
                     self._accept(listener)
             except Interrupted as stopped:
                 log.info("%s: no more jobs, up to %g s for those under way", stopped.reason, self._grace)
-            stragglers = self._finish(group, workers)
+            stragglers = self._finish(group)
         for straggler in stragglers:
             log.warning("%s", straggler)
         in_time = StopEvent(timeout=PATIENCE)
@@ -120,14 +119,14 @@ class Service:
             else:
                 self._settle(job, "done", StopEvent(timeout=PATIENCE))
 
-    def _finish(self, group: ThreadGroup, workers: list[Thread]) -> list[Straggler]:
+    def _finish(self, group: ThreadGroup) -> list[Straggler]:
         """Let the workers complete what they are doing, within the grace, and stop them. Returns those that are stuck."""
         try:
-            with use_stop(StopEvent(group.event, timeout=self._grace)):
-                for worker in workers:
-                    calls.join(worker)
-        except Interrupted as over:
-            log.info("%s: giving back what is not done", over.reason)
+            group.join(timeout=self._grace)
+        except TimeoutError:
+            log.info("the grace of %g s is over: giving back what is not done", self._grace)
+        except Interrupted as stopped:
+            log.info("%s: giving back what is not done", stopped.reason)
         return group.stop(timeout=PATIENCE)
 
     def _settle(self, job: Job, outcome: str, in_time: StopEvent) -> None:

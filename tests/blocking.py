@@ -32,10 +32,13 @@ def fail_when_stopped(error):
 
 
 @contextmanager
-def when_blocked(*actions, since=()):
-    """While the block runs: each time this thread blocks after its event in `since` is set, do the next of the actions."""
+def when_blocked(*numbers, since=(), then=None):
+    """While the block runs: once this thread, the main one, blocks in an operation of the library, send it a signal.
+
+    Each further signal is sent once it blocks after its event in `since` is set; at the end `then` is called.
+    """
     me = threading.get_ident()
-    steps = [threading.Event() for _ in actions]
+    steps = [threading.Event() for _ in numbers]
     ended = threading.Event()
 
     def observe():
@@ -45,11 +48,11 @@ def when_blocked(*actions, since=()):
                     step.set()
 
     def act():
-        for step, action in zip(steps, actions, strict=True):
+        for step, number in zip(steps, numbers, strict=True):
             step.wait()
-            if ended.is_set():
-                return
-            action()
+            send(me, number, ended)
+        if then is not None:
+            then()
 
     observers[act] = observe
     thread = threading.Thread(target=act, daemon=True)
@@ -64,9 +67,20 @@ def when_blocked(*actions, since=()):
         thread.join()
 
 
-def press_ctrl_c():
-    """Have the main thread get a SIGINT, as from a terminal."""
-    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+def send(thread, number, ended):
+    """Send a signal to a thread that is about to block, until it has handled it.
+
+    One that comes just before the system call that blocks is handled after that, which is with the next signal only.
+    """
+    before = None
+    while not ended.wait(0.001 if before is None else 0.05):
+        frame = sys._current_frames()[thread]
+        if before is None and frame.f_code.co_name in {"park", "poll"}:
+            before = frame
+        if before is not None:
+            if frame is not before:
+                return
+            signal.pthread_kill(thread, number)
 
 
 def run_program(program, **expected):

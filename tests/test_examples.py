@@ -268,7 +268,7 @@ def test_service_gives_back_what_does_not_complete():
         assert [answer(client) for client in clients] == ["given back\n"] * 5
         code, rest = program.end()
         assert code == 0
-        assert rest[1] == "deadline of 0.1 s exceeded: giving back what is not done"
+        assert rest[1] == "the grace of 0.1 s is over: giving back what is not done"
         assert rest[-1] == "5 jobs: 5 given back"
 
 

@@ -23,7 +23,7 @@ ROWS = [
     {"_streams"},
     {"_files", "_sockets", "_calls"},
     {"files", "sockets", "calls"},
-    {"_http", "_aio"},
+    {"_http", "_aio", "_threads"},
     {"http", "threads", "aio"},
     {"testing"},
     {"_demo"},

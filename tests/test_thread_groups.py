@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import functools
 import math
 import os
 import queue
@@ -14,10 +13,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, current_stop, sockets, use_stop
+from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, calls, current_stop, sockets, use_stop
 from iointerrupt.testing import wait_until_blocked
 from iointerrupt.threads import Thread, ThreadGroup
-from tests.blocking import block, fail, fail_when_stopped, no_threads, press_ctrl_c, run_program, when_blocked
+from tests.blocking import block, fail, fail_when_stopped, no_threads, run_program, when_blocked
 
 
 @pytest.fixture
@@ -371,6 +370,16 @@ class TestGroup:
                 group.start(time.time).join()
             assert len(group._gone) < 5
 
+    def test_waits_for_hooks(self, monkeypatch):
+        """A member is waited for until the hook that reports how it has ended has returned."""
+        entered, over = threading.Event(), threading.Event()
+        monkeypatch.setattr(threading, "excepthook", lambda _: (entered.set(), over.wait()))
+        with ThreadGroup() as group:
+            member = group.start(fail, SystemExit())
+            entered.wait()
+            group.start(over.set)
+        assert not member.is_alive()
+
     def test_after_fork(self):
         """A forked child that leaves the block does not wait for members that only the parent has."""
         program = """
@@ -492,6 +501,67 @@ class TestStoppedFromOutside:
             StopEvent(timeout=0).sleep(1)
         assert [type(one) for one in caught.value.exceptions] == [DeadlineExceeded, ValueError]
 
+    def test_member_stops_for_itself(self):
+        """A member that another stop has ended leaves the others alone; leaving says that not all has been done."""
+        stop, go_on, done = StopEvent(), threading.Event(), []
+        with pytest.raises(Interrupted, match="no more") as caught, ThreadGroup() as group:
+            member = group.start(stop.sleep, 600)
+            other = group.start(lambda: (calls.wait(go_on), done.append("done")))
+            wait_until_blocked(stop)
+            stop.set("no more")
+            member.join()
+            assert other.is_alive()
+            go_on.set()
+        assert done == ["done"]
+        assert caught.value.reason == "no more"
+
+    def test_member_exceeds_a_deadline_of_its_own(self):
+        """A limit on a part of the work that nobody has caught is a failure."""
+        with pytest.raises(ExceptionGroup, match="1 of 2 threads failed") as caught, ThreadGroup() as group:
+            group.start(block)
+            group.start(StopEvent(timeout=0).sleep, 1)
+        assert [type(one) for one in caught.value.exceptions] == [DeadlineExceeded]
+
+
+class TestGroupJoin:
+    """ThreadGroup.join: waiting for members without stopping them."""
+
+    def test_waits(self, background):
+        """It returns once all have ended; a group without members has."""
+        go_on = threading.Event()
+        with ThreadGroup() as group:
+            group.join()
+            for _ in range(3):
+                group.start(calls.wait, go_on)
+            with pytest.raises(TimeoutError):
+                group.join(timeout=0.01)
+            go_on.set()
+            group.join()
+            assert not group._living
+
+    def test_is_stopped(self, background):
+        """The caller's current stop ends the wait, and nothing else."""
+        go_on, stop = threading.Event(), StopEvent()
+        with ThreadGroup() as group:
+            member = group.start(calls.wait, go_on)
+
+            def join():
+                with use_stop(stop):
+                    group.join()
+
+            joiner = background(join)
+            wait_until_blocked(stop)
+            stop.set("enough")
+            assert joiner.error().reason == "enough"
+            assert member.is_alive()
+            go_on.set()
+
+    def test_from_a_member(self):
+        """It would wait for itself, and is refused."""
+        with pytest.raises(ExceptionGroup) as caught, ThreadGroup() as group:
+            group.start(group.join)
+        assert "a member cannot wait for the end of its own group" in str(caught.value.exceptions[0])
+
 
 class TestGroupStop:
     """ThreadGroup.stop: all end, or are named."""
@@ -585,7 +655,7 @@ class TestGroupStop:
             start(thread)
 
         try:
-            with ThreadGroup() as group:
+            with ExitStack() as sending, ThreadGroup() as group:
                 group.start(block)
                 wait_until_blocked(group.event)
                 if where == "starting":
@@ -594,7 +664,7 @@ class TestGroupStop:
                 elif where == "body":
                     signal.raise_signal(signal.SIGUSR1)
                 else:
-                    pressing.enter_context(when_blocked(send))
+                    sending.enter_context(when_blocked(signal.SIGUSR1))
         finally:
             signal.signal(signal.SIGUSR1, previous)
         assert stopped == [[]]
@@ -824,7 +894,7 @@ class TestCtrlC:
     def test_in_the_body(self):
         """In the body: the members have ended when it comes out."""
         near, far = sockets.socketpair()
-        with near, far, pytest.raises(KeyboardInterrupt), when_blocked(press_ctrl_c):
+        with near, far, pytest.raises(KeyboardInterrupt), when_blocked(signal.SIGINT):
             with ThreadGroup() as group:
                 members = [group.start(block) for _ in range(3)]
                 near.recv(1)
@@ -836,7 +906,7 @@ class TestCtrlC:
         with pytest.raises(KeyboardInterrupt) as caught, ExitStack() as pressing, ThreadGroup() as group:
             members = [group.start(block), group.start(fail_when_stopped, error)]
             wait_until_blocked(group.event, 2)
-            pressing.enter_context(when_blocked(press_ctrl_c))
+            pressing.enter_context(when_blocked(signal.SIGINT))
         assert not any(member.is_alive() for member in members)
         assert isinstance(group.event.reason, KeyboardInterrupt)
         assert caught.value.__cause__.exceptions == (error,)
@@ -851,7 +921,7 @@ class TestCtrlC:
 
         with pytest.raises(KeyboardInterrupt) as caught, ExitStack() as pressing, ThreadGroup() as group:
             group.start(work)
-            pressing.enter_context(when_blocked(lambda: (press_ctrl_c(), stuck.set())))
+            pressing.enter_context(when_blocked(signal.SIGINT, then=stuck.set))
             raise error
         assert caught.value.__cause__.exceptions == (error,)
 
@@ -860,7 +930,7 @@ class TestCtrlC:
         with pytest.raises(KeyboardInterrupt), ExitStack() as pressing, ThreadGroup() as group:
             member = group.start(stuck.hold)
             stuck.entered.wait()
-            pressing.enter_context(when_blocked(press_ctrl_c, press_ctrl_c, since=[group.event]))
+            pressing.enter_context(when_blocked(signal.SIGINT, signal.SIGINT, since=[group.event]))
         assert member.is_alive()
         with pytest.raises(RuntimeError, match="has ended"):
             group.start(block)
@@ -872,7 +942,7 @@ class TestCtrlC:
         with pytest.raises(KeyboardInterrupt), ExitStack() as pressing, ThreadGroup(stop) as group:
             member = group.start(stuck.hold)
             stuck.entered.wait()
-            pressing.enter_context(when_blocked(press_ctrl_c))
+            pressing.enter_context(when_blocked(signal.SIGINT))
             if first == "in the body":
                 raise KeyboardInterrupt
             stop.set()
@@ -882,15 +952,12 @@ class TestCtrlC:
         """Another error that a signal handler raises while the block waits comes out in the same way."""
         error = TimeoutError("alarm")
         previous = signal.signal(signal.SIGUSR1, lambda *_: fail(error))
-        alarm = functools.partial(signal.pthread_kill, threading.main_thread().ident, signal.SIGUSR1)
         try:
             with pytest.raises(TimeoutError) as caught, ExitStack() as ringing, ThreadGroup() as group:
                 group.start(block)
                 wait_until_blocked(group.event)
-                ringing.enter_context(when_blocked(alarm))
+                ringing.enter_context(when_blocked(signal.SIGUSR1))
         finally:
             signal.signal(signal.SIGUSR1, previous)
         assert group.event.reason is error
         assert caught.value is error
-
-

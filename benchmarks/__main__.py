@@ -11,13 +11,15 @@ import json
 import platform
 from dataclasses import asdict
 
-from benchmarks import calls, latency, scale, throughput
+from benchmarks import aio, calls, groups, latency, scale, throughput
 
 GROUPS = {
     "latency": latency.measure,
     "throughput": throughput.measure,
     "scale": scale.measure,
     "calls": calls.measure,
+    "groups": groups.measure,
+    "aio": aio.measure,
 }
 
 

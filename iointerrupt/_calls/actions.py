@@ -34,8 +34,8 @@ def interrupting(action: Callable[[], object], *, stop: StopLike = None, grace: 
 
     Args:
         action: what makes the block's call return: `sqlite3.Connection.interrupt`, `psycopg.Connection.cancel_safe` (its
-            `cancel` holds up all threads meanwhile), `threading.Barrier.abort`, `Future.cancel`. It is called without arguments, in a thread of its own, and again, at
-            growing intervals, until the block has ended.
+            `cancel` holds up all threads meanwhile), `threading.Barrier.abort`, `Future.cancel`. It is called without
+            arguments, in a helper thread, and again, at growing intervals, until the block has ended.
         stop: what ends the block, besides the current stop.
         grace: seconds that leaving the block waits for an action that is still running. After that it is left behind, and
             counted by `abandoned_helpers`.

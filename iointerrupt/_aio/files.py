@@ -1,0 +1,105 @@
+"""The objects that `aio.open` gives: those of aiofiles, over a file of `files.open`, with its stop.
+
+Each is the class of aiofiles that `aiofiles.threadpool.wrap` chooses for the file, with a property more; its methods are
+aiofiles' own, which find an `Operations` where they look for their loop.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Generator
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any
+
+from aiofiles.base import AiofilesContextManager
+from aiofiles.threadpool import binary, text, wrap
+
+from iointerrupt import files
+from iointerrupt._aio.operations import Operations
+
+if TYPE_CHECKING:
+    from iointerrupt._stop import StopEvent
+    from iointerrupt._types import StopLike
+
+
+class _Stoppable:
+    _file: Any
+
+    @property
+    def stop(self) -> StopEvent | None:
+        """The own stop of the file; any stop that `as_stop` accepts may be set."""
+        own: StopEvent | None = self._file.stop
+        return own
+
+    @stop.setter
+    def stop(self, stop: StopLike) -> None:
+        self._file.stop = stop
+
+
+# aiofiles ships no types.
+
+
+class AsyncTextIOWrapper(_Stoppable, text.AsyncTextIOWrapper):  # type: ignore[misc]
+    """Text."""
+
+
+class AsyncBufferedIOBase(_Stoppable, binary.AsyncBufferedIOBase):  # type: ignore[misc]
+    """Binary, written."""
+
+
+class AsyncBufferedReader(_Stoppable, binary.AsyncBufferedReader):  # type: ignore[misc]
+    """Binary, read, and written too if it can seek."""
+
+
+class AsyncFileIO(_Stoppable, binary.AsyncFileIO):  # type: ignore[misc]
+    """Binary, unbuffered."""
+
+
+_KINDS: dict[type, type] = {
+    text.AsyncTextIOWrapper: AsyncTextIOWrapper,
+    binary.AsyncBufferedIOBase: AsyncBufferedIOBase,
+    binary.AsyncBufferedReader: AsyncBufferedReader,
+    binary.AsyncFileIO: AsyncFileIO,
+}
+
+
+class Opening(AiofilesContextManager):  # type: ignore[misc]
+    """What `aio.open` returns: to be awaited, or entered with `async with`, which closes the file at its end."""
+
+    __slots__ = ()
+    _coro: Any
+    _obj: Any
+
+    # The two methods are written out since aiofiles' own differ from version to version, and since its exit closes the
+    # file in the loop's default pool: there it would wait for others, and nothing could end it.
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        if self._obj is None:
+            self._obj = yield from self._coro.__await__()
+        return self._obj
+
+    async def __aenter__(self) -> Any:
+        return await self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        opened = self._obj
+        await opened._loop.run_in_executor(None, opened._file.__exit__, *exc_info)
+        self._obj = None
+
+
+async def open_wrapped(stop: StopEvent | None, executor: Executor | None, opener: Callable[[], Any]) -> Any:
+    """The object over what `opener` opens."""
+    operations = Operations(stop, executor)
+    file = await operations.open(opener)
+    try:
+        kind = type(wrap(file))
+    except TypeError:  # a raw file on a disk that may hang is no FileIO
+        kind = binary.AsyncFileIO
+    return _KINDS[kind](file, loop=operations, executor=executor)
+
+
+def opening(
+    file: Any, mode: str, stop: StopEvent | None, executor: Executor | None, options: dict[str, Any]
+) -> Opening:
+    """What is to be awaited or entered."""
+    return Opening(open_wrapped(stop, executor, functools.partial(files.open, file, mode, stop=stop, **options)))

@@ -6,9 +6,9 @@ the helper: its caller goes on, and what the call returns later is discarded. Ho
 A thread that has done its job waits a moment for another one, and then ends: calls that follow each other closely find it
 still there. They are daemons, so that one that is stuck does not hold up the end of the program.
 
-Each `Helpers` guards its counts, its queue and the outcomes of its jobs with a lock of its own; `_idle_lock` guards the list
-of idle threads, and is re-entrant, since a signal handler may need a helper while the main thread is inside it. Nothing is
-called under either.
+The lock of `guard` guards the list of idle threads, and who has a place among the helpers of a kind. An outcome needs no lock:
+a signal handler may wait for one while the main thread, which it has interrupted, is inside that lock. Whether a job is done
+or abandoned is decided by one `dict.setdefault`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import os
 import threading
 from collections.abc import Callable
 
+from iointerrupt._signal import guard
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Parker
 from iointerrupt._stop import StopEvent
@@ -42,7 +43,7 @@ def run_in_thread(job: Callable[[], object], name: str) -> None:
     Raises:
         RuntimeError: there are no more threads to be had.
     """
-    with _idle_lock:
+    with guard.lock:
         idle = _idle.pop() if _idle else None
     if idle is None:
         threading.Thread(target=_work, args=([job],), name=name, daemon=True).start()
@@ -67,10 +68,10 @@ def _work(jobs: list[Callable[[], object]]) -> None:
     while True:
         jobs.pop()()  # not bound to a name, which would keep it alive while the thread waits
         thread.name = _IDLE
-        with _idle_lock:
+        with guard.lock:
             _idle.append(idle)
         if not idle.parker.park(LINGER):
-            with _idle_lock:
+            with guard.lock:
                 if idle in _idle:
                     _idle.remove(idle)
                     return
@@ -96,10 +97,9 @@ class Helpers:
         _all_helpers.append(self)
 
     def _forget(self) -> None:
-        self._lock = threading.Lock()
         self._busy = 0
         self._queue: dict[Parker, None] = {}  # calls that wait for a place, oldest first
-        self._abandoned = 0
+        self._left: set[_Job] = set()  # abandoned, and still at work; each step is one atomic operation
 
     def run(
         self,
@@ -127,22 +127,24 @@ class Helpers:
             blocked.add_waker(job.parker.unpark)
             try:
                 # A result that is there is returned, even if the stop has come with it: the operation has completed.
-                park(job.parker, blocked, deadline, lambda: job.done)
+                park(job.parker, blocked, deadline, job.is_done)
             except BaseException:
                 job.abandon()
                 raise
-            result: T = job.result()
+            try:
+                result: T = job.result()
+            finally:
+                del job  # an exception refers to this frame
             return result
 
     def abandoned(self) -> int:
         """How many helpers of this kind are running that nobody waits for any more."""
-        with self._lock:
-            return self._abandoned
+        return len(self._left)
 
     def _take_place(self, blocked: Blocked, deadline: float | None) -> None:
         while True:
             parker = Parker()
-            with self._lock:
+            with guard.lock:
                 if self._busy < self._limit:
                     self._busy += 1
                     return
@@ -151,19 +153,19 @@ class Helpers:
             try:
                 park(parker, blocked, deadline)
             except BaseException:
-                with self._lock:
+                with guard.lock:
                     was_queued = self._queue.pop(parker, parker) is None
                 if not was_queued:
                     self._call_next()  # it was called at the same moment, and passes that on
                 raise
 
     def _leave_place(self) -> None:
-        with self._lock:
+        with guard.lock:
             self._busy -= 1
         self._call_next()
 
     def _call_next(self) -> None:
-        with self._lock:
+        with guard.lock:
             parker = next(iter(self._queue), None)
             if parker is not None:
                 del self._queue[parker]
@@ -172,18 +174,18 @@ class Helpers:
 
 
 class _Job:
-    """One call in a helper. The lock of its `Helpers` guards who gets the outcome; nothing is called under it."""
+    """One call in a helper, whose outcome is its caller's or, once abandoned, nobody's."""
 
     def __init__(self, helpers: Helpers, function: Callable[[], Any], discard: Callable[[Any], object] | None) -> None:
         self._helpers = helpers
         self._function = function
         self._discard = discard
-        self._abandoned = False
+        self._fate: dict[str, bool] = {}  # whether it was abandoned, before it was done
         self._outcome: Callable[[], Any] | None = None
         self.parker = Parker()
 
-    @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
+        """Whether the outcome is there."""
         return self._outcome is not None
 
     def start(self) -> None:
@@ -195,19 +197,20 @@ class _Job:
             raise
 
     def result(self) -> Any:
-        """What the function returned or raised; only once `done`."""
+        """What the function returned or raised; only once it `is_done`."""
         outcome = self._outcome
         if outcome is None:
             raise RuntimeError("the helper has not finished")
         return outcome()
 
     def abandon(self) -> None:
-        with self._helpers._lock:
-            self._abandoned = True
-            if not self.done:
-                self._helpers._abandoned += 1
-                return
-        self._throw_away()
+        """Nobody waits for it any more."""
+        if not self._fate.setdefault("abandoned", True):
+            self._throw_away()
+            return
+        self._helpers._left.add(self)
+        if self.is_done():
+            self._helpers._left.discard(self)
 
     def _run(self) -> None:
         outcome: Callable[[], Any]
@@ -217,13 +220,12 @@ class _Job:
             outcome = functools.partial(_raise, error)
         else:
             outcome = lambda: value  # noqa: E731
-        with self._helpers._lock:
-            self._outcome = outcome
-            abandoned = self._abandoned
-            self._helpers._abandoned -= abandoned
-        self._helpers._leave_place()
+        self._outcome = outcome
+        abandoned = self._fate.setdefault("abandoned", False)
         self.parker.unpark()
+        self._helpers._leave_place()
         if abandoned:
+            self._helpers._left.discard(self)
             self._throw_away()
 
     def _throw_away(self) -> None:
@@ -249,15 +251,12 @@ def abandoned_helpers() -> int:
 left_behind: set[object] = set()
 _all_helpers: list[Helpers] = []
 _idle: list[_Idle] = []
-_idle_lock = threading.RLock()
 
 
 def _after_fork_in_child() -> None:
-    global _idle_lock  # noqa: PLW0603 - a thread that is not in the child may have held it
     for helpers in _all_helpers:
         helpers._forget()  # the threads are in the parent
     left_behind.clear()
-    _idle_lock = threading.RLock()
     _idle.clear()
 
 

@@ -10,8 +10,8 @@ Some events must be *asked*, because nobody calls their `set`: those that stand 
 those with a deadline. They and their descendants ask at every check; what is blocked on them holds a watcher
 (`_signal.watch`), and counts deadlines itself.
 
-Locking: none on the way of `set()`, which a signal handler may call (see `_signal.latch`). `_lock` guards the table of followed
-stops and the making of public descriptors; it is re-entrant for that handler's sake, and nothing is called under it.
+Locking: none on the way of `set()`, which a signal handler may call (see `_signal.latch`). The lock of `_signal.guard` guards the
+table of followed stops and the making of public descriptors.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import os
 import threading
 import time
 import types
@@ -29,6 +28,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 
 from iointerrupt._errors import DeadlineExceeded
+from iointerrupt._signal import guard
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.callbacks import Registration
 from iointerrupt._signal.latch import Cause, Latch, Parker
@@ -164,7 +164,7 @@ class StopEvent(threading.Event):
         that follows another (`as_stop`), it learns of a set at once, of a clear when the event is next asked.
         """
         if self._public is None:
-            with _lock:
+            with guard.lock:
                 if self._public is None:
                     self._public = Wake()
                     weakref.finalize(self, self._hold(keep=False).close).atexit = False
@@ -402,7 +402,7 @@ def as_stop(source: StopLike) -> StopEvent | None:
         raise _not_a_stop(source, f"of type {type(source).__name__}")
     # A bound method is made anew at each mention, so it is known by its parts.
     key = (id(source.__self__), id(source.__func__)) if isinstance(source, types.MethodType) else (id(source), 0)
-    with _lock:
+    with guard.lock:
         stop = _followed.get(key)
         if stop is None:
             stop = _followed[key] = make(candidate)
@@ -468,13 +468,3 @@ _numbers = itertools.count()
 _clock = Clock()
 _poller = CallablePoller(lambda: StopEvent.poll_interval)
 _followed: weakref.WeakValueDictionary[tuple[int, int], StopEvent] = weakref.WeakValueDictionary()
-_lock = threading.RLock()
-
-
-def _after_fork_in_child() -> None:
-    global _lock  # noqa: PLW0603 - a thread that is not in the child may have held it
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable
 
 from iointerrupt._signal.blocked import Blocked
-from iointerrupt._signal.latch import Parker
+from iointerrupt._signal.latch import Cause, Parker
 from iointerrupt._stop import StopEvent, _current, check_timeout
 
 TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name
@@ -129,8 +129,8 @@ else:  # pragma: no cover - Windows
         return [fd for fd in interest if fd in readable or fd in writable or fd in failed]
 
 
-def wait_set(event: StopEvent, own: StopEvent | None, deadline: float | None = None) -> None:
-    """Block until `event` is set. Which stops end the wait, `deadline` and what is raised are as in `wait_ready`."""
+def wait_set(event: StopEvent, own: StopEvent | None, deadline: float | None = None) -> Cause:
+    """Block until `event` is set, and return why. Which stops end the wait, and all else, is as in `wait_ready`."""
     with Blocked(stops(own)) as blocked, Blocked((event,), raises=False) as awaited:
         parker = Parker()
         blocked.add_waker(parker.unpark)
@@ -138,8 +138,8 @@ def wait_set(event: StopEvent, own: StopEvent | None, deadline: float | None = N
         while True:
             parker.park(_sooner(blocked.remaining(deadline), awaited.remaining(None)))
             blocked.raise_if_fired()
-            if awaited.fired():
-                return
+            if (cause := awaited.cause()) is not None:
+                return cause
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError("timed out")
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import multiprocessing.resource_tracker
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
 
+from iointerrupt import _helpers
 from iointerrupt.testing._leaks import leaves_nothing
 
 
@@ -57,6 +59,24 @@ def background() -> Iterator[Callable[..., Background]]:
     yield start
     while started:  # emptied, since the errors that they hold refer to what the next check wants to see gone
         started.pop()._join()
+
+
+@pytest.fixture
+def no_more_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
+    """A block in which no thread can be made, as where there are too many."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    @contextmanager
+    def block() -> Iterator[None]:
+        while _helpers._idle:  # those that wait for another job for a moment could be had
+            threading.Event().wait(0.01)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            yield
+
+    return block
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -295,6 +295,20 @@ class TestInterrupting:
         assert abandoned_helpers() == 1
         over.set()
 
+    def test_no_more_threads(self, driver, no_more_threads, background):
+        """Where there is no helper to be had, the driver is told by whoever sets the stop."""
+        stop = StopEvent()
+
+        def work():
+            with calls.interrupting(driver.cancel, stop=stop):
+                driver.execute()
+
+        running = background(work)
+        driver.started.wait(10)
+        with no_more_threads():
+            stop.set()
+        assert isinstance(running.error(), Interrupted)
+
     def test_one_slow_action_does_not_hold_up_another(self, driver, background):
         """Two blocks on one stop: the driver of the second is told while the first is still at it."""
         over, stop, slow_began = threading.Event(), StopEvent(), threading.Event()

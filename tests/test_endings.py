@@ -15,6 +15,7 @@ import time
 import pytest
 
 from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, calls
+from iointerrupt._wait import Place
 from iointerrupt.testing import wait_until_blocked
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -60,6 +61,39 @@ class TestThreads:
         with pytest.raises(TimeoutError):
             calls.join(thread, timeout=0.01)
         over.set()
+        calls.join(thread)
+
+    def test_many_who_wait_make_one_watcher(self, background):
+        """However many wait, and however often, one thread watches; a look without waiting needs none."""
+        over, stop = threading.Event(), StopEvent()
+        thread = threading.Thread(target=over.wait)
+        thread.start()
+        before = threading.active_count()
+        for _ in range(100):
+            with pytest.raises(TimeoutError):
+                calls.join(thread, timeout=0)
+        assert threading.active_count() == before
+        joiners = [background(calls.join, thread, stop=stop) for _ in range(10)]
+        wait_until_blocked(stop, 10)
+        assert threading.active_count() <= before + 11
+        over.set()
+        for joiner in joiners:
+            joiner.result()
+
+    def test_no_more_threads(self, no_more_threads, monkeypatch, background):
+        """Where no watcher can be had, the thread is asked in turns."""
+        monkeypatch.setattr(StopEvent, "poll_interval", 0.01)
+        over, stop = threading.Event(), StopEvent()
+        thread = threading.Thread(target=over.wait)
+        thread.start()
+        joiner = background(calls.join, thread, stop=stop)
+        with no_more_threads():
+            with pytest.raises(TimeoutError):
+                calls.join(thread, timeout=0.05)
+            with pytest.raises(DeadlineExceeded):
+                calls.join(thread, stop=StopEvent(timeout=0.05))
+        over.set()
+        joiner.result()
         calls.join(thread)
 
     def test_the_errors_of_join(self):
@@ -124,6 +158,15 @@ class TestProcesses:
         with pytest.raises(ValueError, match="closed"):
             calls.join(child)
 
+    def test_several_join_a_process(self, background):
+        """Each of them has the exit code."""
+        stop = StopEvent()
+        child = SPAWN.Process(target=sys.exit, args=(3,))
+        child.start()
+        joiners = [background(calls.join, child, stop=stop) for _ in range(5)]
+        assert [joiner.result() for joiner in joiners] == [3] * 5
+        child.close()
+
     def test_a_process_that_was_not_started(self):
         """It is what it is for a process's own join."""
         with pytest.raises(AssertionError, match="can only join a started process"):
@@ -177,15 +220,37 @@ class TestFutures:
         future.cancel()
         assert isinstance(waiting.error(), concurrent.futures.CancelledError)
 
-    def test_waits_leave_one_callback(self):
-        """However often somebody waits in vain, there is one callback."""
+    def test_waits_leave_nothing(self):
+        """However often somebody waits in vain, nothing of that stays with the future."""
         future = concurrent.futures.Future()
         for _ in range(100):
             with pytest.raises(TimeoutError):
                 calls.result(future, timeout=0)
         with pytest.raises(DeadlineExceeded):
             calls.result(future, stop=StopEvent(timeout=0.01))
-        assert len(future._done_callbacks) == 1
+        assert not future._done_callbacks
+        assert not future._condition._waiters
+
+    def test_callbacks_of_others_are_not_waited_for(self, background):
+        """The result is there before the first callback has returned, and also where one of them breaks off the rest."""
+        future, stop, over = concurrent.futures.Future(), StopEvent(), threading.Event()
+        future.add_done_callback(lambda _: over.wait(20))
+        waiting = background(calls.result, future, stop=stop)
+        wait_until_blocked(stop)
+        setter = background(future.set_result, "result")
+        assert waiting.result() == "result"
+        over.set()
+        setter.result()
+
+    def test_a_future_of_another_making(self, monkeypatch):
+        """Where its condition is not to be found, it is asked in turns."""
+        monkeypatch.setattr(Place, "supports", lambda condition: False)
+        monkeypatch.setattr(StopEvent, "poll_interval", 0.01)
+        future = concurrent.futures.Future()
+        with pytest.raises(DeadlineExceeded):
+            calls.result(future, stop=StopEvent(timeout=0.05))
+        future.set_result("result")
+        assert calls.result(future, stop=StopEvent()) == "result"
 
     def test_an_interruption_of_the_call_itself(self):
         """A call that was stopped brings its own Interrupted, with what it carries."""
@@ -218,16 +283,29 @@ class TestFutures:
             calls.result(wrong)
 
 
-def test_many_futures_and_a_fork():
-    """A forked child can wait for futures of its own, whatever a thread of the parent held."""
-    code = (
-        "import concurrent.futures, os; from iointerrupt import calls\n"
-        "from iointerrupt._calls import endings, locks\n"
-        "endings._lock.acquire(); locks._guard.acquire()\n"
-        "pid = os.fork()\n"
-        "future = concurrent.futures.Future(); future.set_result(0)\n"
-        "if not pid: os._exit(calls.result(future))\n"
-        "print(os.waitpid(pid, 0)[1])\n"
-    )
+def test_a_fork():
+    """A forked child can wait for ends of its own, whatever a thread of the parent held."""
+    code = """
+import concurrent.futures, os, threading
+from iointerrupt import calls
+from iointerrupt._calls import endings
+from iointerrupt._signal import guard
+held, over = threading.Event(), threading.Event()
+def hold():
+    with guard.lock, endings._reaping:
+        held.set()
+        over.wait()
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+pid = os.fork()
+if not pid:
+    thread = threading.Thread(target=int)
+    thread.start()
+    calls.join(thread)
+    future = concurrent.futures.Future()
+    future.set_result(0)
+    os._exit(calls.result(future))
+print(os.waitpid(pid, 0)[1])
+"""
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
-    assert (out.stdout, out.stderr) == ("0\n", "")
+    assert out.stdout == "0\n", out.stderr

@@ -439,8 +439,11 @@ def test_what_several_write_to_a_fifo_comes_in_whole_pieces(tmp_path, background
     path = tmp_path / "fifo"
     os.mkfifo(path)
 
+    all_open = threading.Barrier(3)  # else one could be at its end, and the reader with it, before another has begun
+
     def write(letter):
         with files.open(path, "wb", buffering=0) as fifo:
+            all_open.wait(20)
             for _ in range(300):
                 fifo.write(letter * (select.PIPE_BUF - 1) + b"\n")
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from iointerrupt import Interrupted, StopEvent, calls, use_stop
+from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, calls, use_stop
 from iointerrupt._calls import locks
 from iointerrupt.testing import StopAfter, wait_until_blocked
 
@@ -167,19 +167,43 @@ def test_no_helper_is_needed_without_a_stop(background):
     assert waiting.result()
 
 
-def test_a_relay_that_cannot_be_started(monkeypatch, held):
-    """Where there are no more threads to be had, that is the error, and nobody stands in a line that does not move."""
-
-    def refuse(_):
-        raise RuntimeError("can't start new thread")
-
+def test_no_more_threads(no_more_threads, monkeypatch, held):
+    """Where there is no helper to be had, a lock is asked in turns, and nobody stands in a line that does not move."""
+    monkeypatch.setattr(StopEvent, "poll_interval", 0.01)
     lock = threading.Lock()
-    with held(lock):
-        monkeypatch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(RuntimeError, match="can't start new thread"):
-            calls.acquire(lock, stop=StopEvent())
-        monkeypatch.undo()
+    with held(lock), no_more_threads():
+        with pytest.raises(DeadlineExceeded):
+            calls.acquire(lock, stop=StopEvent(timeout=0.05))
+        with pytest.raises(TimeoutError):
+            calls.acquire(lock, stop=StopEvent(), timeout=0.05)
         assert not locks._relays
+    assert is_free(lock)
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_ctrl_c_as_the_helper_is_started(runs, monkeypatch, held, background):
+    """Whether it runs or not, it takes the lock for nobody who has left, and whoever else waits has it in turn."""
+    lock, stop = threading.Lock(), StopEvent()
+    standard, interrupted = locks.run_in_thread, threading.Event()
+
+    def interrupt(job, name):
+        monkeypatch.undo()
+        if runs:
+            standard(job, name)
+        joined = background(calls.acquire, lock, stop=stop)
+        wait_until_blocked(stop)
+        others.append(joined)
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    others = []
+    with held(lock):
+        monkeypatch.setattr(locks, "run_in_thread", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            calls.acquire(lock, stop=StopEvent())
+        assert interrupted.is_set()
+    assert others[0].result()
+    lock.release()
     assert is_free(lock)
 
 
@@ -344,6 +368,12 @@ class TestConditions:
                 condition.notify()
         assert waiting.result() == ["other", "it"]
 
+    def test_wait_for_looks_once_more_at_the_end(self):
+        """What has come true without a notification counts when the time is up, as with the condition's own."""
+        condition, answers = threading.Condition(), iter([False, "true by now"])
+        with condition:
+            assert calls.wait_for(condition, lambda: next(answers), timeout=0.01) == "true by now"
+
     def test_wait_for_has_one_limit_for_all(self):
         """Its timeout is for the whole wait; what is true already needs none."""
         condition = threading.Condition()
@@ -370,6 +400,19 @@ class TestEvents:
         """An event that is not set in time raises."""
         with pytest.raises(TimeoutError):
             calls.wait(threading.Event(), timeout=0.01)
+
+    def test_an_event_that_can_no_longer_be_asked(self, background):
+        """It has not been set: its error is raised, and does not pass for what was waited for."""
+
+        class Broken:
+            def is_set(self):
+                return False
+
+            def wait(self, timeout=None):
+                raise ConnectionError("its server has gone")
+
+        with pytest.raises(ConnectionError, match="its server has gone"):
+            calls.wait(Broken(), stop=StopEvent(), timeout=10)
 
     def test_an_event_with_a_deadline(self):
         """A StopEvent whose own time is up is set, and that is what the wait was for."""

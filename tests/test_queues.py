@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from iointerrupt import Interrupted, StopEvent, calls, use_stop
+from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, calls, use_stop
+from iointerrupt._wait import READ, wait_ready
 from iointerrupt.testing import StopAfter, wait_until_blocked
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -252,6 +253,17 @@ class TestOfMultiprocessing:
         shared.put("item")
         with pytest.raises(calls.PutTimeout):
             calls.put(shared, "other", timeout=0.01)
+        assert calls.get(shared, timeout=10) == "item"
+
+    def test_a_timeout_while_somebody_keeps_the_items(self, shared):
+        """An item that a reader which holds the lock does not take is not ours, and not waited for beyond the timeout."""
+        shared.put("item")
+        with shared._rlock:
+            wait_ready(shared._reader.fileno(), READ, None)
+            with pytest.raises(calls.GetTimeout):
+                calls.get(shared, timeout=0.05)
+            with pytest.raises(DeadlineExceeded):
+                calls.get(shared, stop=StopEvent(timeout=0.05))
         assert calls.get(shared, timeout=10) == "item"
 
     def test_a_closed_queue(self):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -260,6 +261,17 @@ def test_a_timeout(way):
     assert isinstance(caught.value, TimeoutError)
     assert isinstance(caught.value, calls.RunTimeout)
     assert (caught.value.output, caught.value.stderr) == (b"out\n", b"err\n")
+
+
+def test_errors_go_through_a_process_pool():
+    """They can be pickled, with all that they carry."""
+    error = calls.RunTimeout(["command"], 0.5, b"out", b"err")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (copy.cmd, copy.timeout, copy.output, copy.stderr) == (["command"], 0.5, b"out", b"err")
+    assert str(copy) == str(error)
+    assert "command" in repr(copy)
+    for kind in (calls.GetTimeout, calls.PutTimeout):
+        assert str(pickle.loads(pickle.dumps(kind("why")))) == "why"
 
 
 def test_a_reason_that_is_an_exception(background, fifo):

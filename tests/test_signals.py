@@ -244,7 +244,7 @@ class TestProgram:
     def program(self, body):
         """A process that runs `body` and has said that it is ready."""
         code = f"""
-            import signal, sys, threading
+            import os, signal, sys, threading
             from iointerrupt import Interrupted, StopEvent, current_stop, sockets
             from iointerrupt.testing import wait_until_blocked
             from iointerrupt.threads import ThreadGroup, stop_on_signals
@@ -255,7 +255,7 @@ class TestProgram:
             def ready(stop, n):
                 def say():
                     wait_until_blocked(stop, n)
-                    print("ready", flush=True)
+                    os.write(1, b"ready\\n")
                 threading.Thread(target=say, daemon=True).start()
 
             def receive(sock):
@@ -315,7 +315,7 @@ class TestProgram:
                 try:
                     sock.recv(1)
                 except Interrupted:
-                    print("ready", flush=True)
+                    os.write(1, b"ready\\n")
                     threading.Lock().acquire() and threading.Event().wait()
 
             with stop_on_signals() as stop, ThreadGroup(stop) as group:
@@ -331,7 +331,7 @@ class TestProgram:
         process = self.program("""
             with stop_on_signals() as stop:
                 signal.raise_signal(signal.SIGTERM)
-                print("ready", flush=True)
+                os.write(1, b"ready\\n")
                 threading.Event().wait()
         """)
         assert self.end(process, signal.SIGTERM)[0] == -signal.SIGTERM

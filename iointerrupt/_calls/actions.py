@@ -4,8 +4,6 @@ The action runs in a helper thread, so that a slow driver holds up neither the t
 actions. It is repeated until the block has ended: a cancel that comes before the driver has begun is lost in most of
 them, and then the block would go on as if nobody had stopped it. Leaving the block waits for an action that is running,
 so that none reaches what the connection does next.
-
-Each block has one `_Action`, with a lock of its own; nothing is called under it.
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 
 from iointerrupt._errors import Interrupted
 from iointerrupt._helpers import left_behind, run_in_thread
+from iointerrupt._signal import guard
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Parker
 from iointerrupt._stop import as_stop, check_timeout
@@ -75,29 +74,32 @@ def interrupting(action: Callable[[], object], *, stop: StopLike = None, grace: 
 class _Action:
     """An action, its helper once there is one, and the end of the block that it is for.
 
-    `_lock` guards `started`, `_is_over` and `_is_acting`; it is re-entrant, as a signal handler may set the stop.
+    The lock of `guard` guards `started`, `_is_over` and `_is_acting`.
     """
 
     def __init__(self, action: Callable[[], object]) -> None:
         self._action = action
-        self._lock = threading.RLock()
         self.started = False
         self._is_over = False
         self._is_acting = False
+        self._has_failed = False
         self._over = Parker()  # for the helper, between two calls
         self._returned = threading.Event()  # for the block, that a call of the action has returned after its end
 
     def start(self) -> None:
         """Tell the driver, again and again until the block has ended."""
-        with self._lock:
+        with guard.lock:
             if self._is_over or self.started:
                 return
             self.started = True
-        run_in_thread(self._run, "iointerrupt-action")
+        try:
+            run_in_thread(self._run, "iointerrupt-action")
+        except RuntimeError:  # there are no more threads to be had: once, and here, is better than not at all
+            self._act()
 
     def end(self, grace: float) -> None:
         """The block has ended: let no call of the action begin any more, and wait for one that is under way."""
-        with self._lock:
+        with guard.lock:
             self._is_over = True
             is_acting = self._is_acting
         self._over.unpark()
@@ -108,27 +110,31 @@ class _Action:
 
     def _run(self) -> None:
         pause = _FIRST_PAUSE
-        has_failed = False
-        while self._begin():
-            try:
-                self._action()
-            except BaseException:  # noqa: BLE001 - reported as a callback's is; the block still has to be stopped
-                if not has_failed:
-                    has_failed = True
-                    kind, value, trace = sys.exc_info()
-                    threading.excepthook(threading.ExceptHookArgs((kind, value, trace, threading.current_thread())))
-            finally:
-                self._finish()
+        while self._act():
             self._over.park(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
+    def _act(self) -> bool:
+        if not self._begin():
+            return False
+        try:
+            self._action()
+        except BaseException:  # noqa: BLE001 - reported as a callback's is; the block still has to be stopped
+            if not self._has_failed:
+                self._has_failed = True
+                kind, value, trace = sys.exc_info()
+                threading.excepthook(threading.ExceptHookArgs((kind, value, trace, threading.current_thread())))
+        finally:
+            self._finish()
+        return True
+
     def _begin(self) -> bool:
-        with self._lock:
+        with guard.lock:
             self._is_acting = not self._is_over
             return self._is_acting
 
     def _finish(self) -> None:
-        with self._lock:
+        with guard.lock:
             self._is_acting = False
             is_over = self._is_over
         if is_over:

@@ -1,6 +1,6 @@
 """`join` and `result`: the end of a thread, a process, a queue's tasks or a future.
 
-A process has a descriptor that tells its end (pidfd_open(2)), a future has callbacks. A thread has neither: a thread of
+A process has a descriptor that tells its end (pidfd_open(2)), a future has a condition. A thread has neither: a thread of
 the library waits in its `join`, as for a foreign event (see `_signal.watch`), for as long as somebody is blocked on that.
 """
 
@@ -12,14 +12,17 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from typing import Any, TypeVar, overload
 
 from iointerrupt._calls.queues import wait_for_tasks
 from iointerrupt._helpers import Helpers
+from iointerrupt._signal import guard
+from iointerrupt._signal.blocked import Blocked
 from iointerrupt._stop import StopEvent, as_stop
 from iointerrupt._types import StopLike
-from iointerrupt._wait import READ, check, deadline_of, wait_ready, wait_set
+from iointerrupt._wait import READ, Place, ask, check, deadline_of, stops, wait_ready, wait_set
 
 T = TypeVar("T")
 
@@ -70,7 +73,8 @@ def join(target: Any, *, stop: StopLike = None, timeout: float | None = None) ->
         target.join(0)
         if target.exitcode is None:
             wait_exit(target.pid, own, deadline)
-            target.join()
+            with _reaping:  # of two threads that come at once, one has the code and the other would have none
+                target.join()
         return target.exitcode
     raise TypeError(
         f"{target!r} cannot be joined. Accepted are threading.Thread, multiprocessing.Process, subprocess.Popen and"
@@ -101,8 +105,10 @@ def result(future: concurrent.futures.Future[T], *, stop: StopLike = None, timeo
     own = as_stop(stop)
     check(own)
     deadline = deadline_of(timeout)
-    if not future.done():
-        wait_set(_done_event(future), own, deadline)
+    if Place.supports(getattr(future, "_condition", None)):
+        _wait_done(future, own, deadline)
+    else:
+        ask(lambda seconds: bool(concurrent.futures.wait([future], seconds).done), own, deadline)
     return future.result()
 
 
@@ -135,53 +141,58 @@ def _join_thread(thread: threading.Thread, own: StopEvent | None, deadline: floa
     thread.join(0)  # for its errors
     if not thread.is_alive():
         return
-    # A thread of ours says so itself.
-    event = getattr(thread, "_run_ended", None)
-    wait_set(event if isinstance(event, StopEvent) else _followed_end(thread), own, deadline)
+    if deadline is not None and time.monotonic() >= deadline:
+        raise TimeoutError("timed out")
+    event = getattr(thread, "_run_ended", None)  # a thread of ours says so itself
+    try:
+        wait_set(event if isinstance(event, StopEvent) else _followed_end(thread), own, deadline)
+    except RuntimeError:  # there are no more threads to be had
+        ask(_End(thread).wait, own, deadline)
     thread.join()
 
 
 def _followed_end(thread: threading.Thread) -> StopEvent:
-    event = as_stop(_End(thread))
-    assert event is not None  # noqa: S101 - only None gives None
-    return event
+    with guard.lock:
+        event = _ends.get(thread)
+        if event is None:
+            event = as_stop(_End(thread))
+            assert event is not None  # noqa: S101 - only None gives None
+            _ends[thread] = event
+        return event
 
 
 class _End:
     """The end of a thread, as an event."""
 
     def __init__(self, thread: threading.Thread) -> None:
-        self._thread = thread
+        self._thread = weakref.ref(thread)
 
     def is_set(self) -> bool:
-        return not self._thread.is_alive()
+        thread = self._thread()
+        return thread is None or not thread.is_alive()
 
     def wait(self, timeout: float | None = None) -> bool:
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        thread = self._thread()
+        if thread is not None:
+            thread.join(timeout)
+        return self.is_set()
 
 
-def _done_event(future: concurrent.futures.Future[Any]) -> StopEvent:
-    # One event, and so one callback, for each future: a callback cannot be taken back.
-    with _lock:
-        event = _done.get(future)
-        is_new = event is None
-        if event is None:
-            event = _done[future] = StopEvent()
-    if is_new:
-        future.add_done_callback(lambda _: event.set())
-    return event
+def _wait_done(future: Any, own: StopEvent | None, deadline: float | None) -> None:
+    with Blocked(stops(own)) as blocked:
+        place = Place(future._condition, blocked)
+        while True:
+            with future._condition:
+                if future.done():  # which takes the same lock again
+                    return
+                place.take()
+            place.wait(deadline)
 
 
-#: The events of futures that somebody waits for, or has waited for; guarded by `_lock`.
-_done: weakref.WeakKeyDictionary[concurrent.futures.Future[Any], StopEvent] = weakref.WeakKeyDictionary()
-_lock = threading.RLock()
-
-
-def _after_fork_in_child() -> None:
-    global _lock  # noqa: PLW0603 - a thread that is not in the child may have held it
-    _lock = threading.RLock()
+#: The ends of threads that somebody waits for, one for each; guarded by the lock of `guard`.
+_ends: weakref.WeakKeyDictionary[threading.Thread, StopEvent] = weakref.WeakKeyDictionary()
+_reaping = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(after_in_child=_reaping._at_fork_reinit)  # type: ignore[attr-defined]  # as threading does

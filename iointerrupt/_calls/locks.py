@@ -13,10 +13,11 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
+from iointerrupt._helpers import run_in_thread
+from iointerrupt._signal import guard
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Parker
 from iointerrupt._signal.watch import GRACE
@@ -27,7 +28,7 @@ from iointerrupt._wait import Place, ask, check, deadline_of, park, stops, wait_
 T = TypeVar("T")
 
 # Seconds for which a thread waits inside the lock's own acquire, as most locks are free again by then.
-_MOMENT = 0.001
+_MOMENT = 0.0002
 
 _PLAIN: Any = type(threading.Lock())
 _REENTRANT: Any = type(threading.RLock())
@@ -67,17 +68,23 @@ def acquire(lock: Any, *, stop: StopLike = None, timeout: float | None = None) -
     return True
 
 
-@contextmanager
-def holding(lock: Any, *, stop: StopLike = None, timeout: float | None = None) -> Iterator[None]:
+class holding:  # noqa: N801 - used as a function, like contextlib.suppress
     """`with lock:`, where a stop ends the wait for the lock. Arguments and errors are those of `acquire`.
 
-    The block itself is not stopped by this, and the lock is released at its end in any case.
+    The block itself is not stopped by this, and the lock is released at its end in any case. As with any lock whose `with` is
+    not written in C, a signal handler that raises at the very instant at which the lock is acquired can leave it so.
     """
-    acquire(lock, stop=stop, timeout=timeout)
-    try:
-        yield
-    finally:
-        lock.release()
+
+    def __init__(self, lock: Any, *, stop: StopLike = None, timeout: float | None = None) -> None:
+        self._lock = lock
+        self._stop = as_stop(stop)
+        self._timeout = timeout
+
+    def __enter__(self) -> None:
+        acquire(self._lock, stop=self._stop, timeout=self._timeout)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._lock.release()
 
 
 def wait(waitable: Any, *, stop: StopLike = None, timeout: float | None = None) -> bool:
@@ -109,7 +116,9 @@ def wait(waitable: Any, *, stop: StopLike = None, timeout: float | None = None) 
     elif hasattr(waitable, "notify") and not is_async(waitable.wait):
         ask(lambda seconds: bool(waitable.wait(seconds)), own, deadline)
     elif hasattr(waitable, "is_set") and (event := as_stop(waitable)) is not None:
-        wait_set(event, own, deadline)
+        reason = wait_set(event, own, deadline).reason
+        if event is not waitable and isinstance(reason, BaseException):
+            raise reason  # it was not set: it cannot be asked any more
     else:
         raise TypeError(
             f"{waitable!r} cannot be waited for. Accepted are conditions, and events: objects with is_set() and"
@@ -138,7 +147,12 @@ def wait_for(condition: Any, predicate: Callable[[], T], *, stop: StopLike = Non
     check(own)
     deadline = deadline_of(timeout)
     while not (result := predicate()):
-        wait(condition, stop=own, timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+        try:
+            wait(condition, stop=own, timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
+            if result := predicate():  # it may have come true without a notification
+                break
+            raise
     return result
 
 
@@ -205,6 +219,13 @@ def _acquire_lock(lock: Any, own: StopEvent | None, deadline: float | None) -> N
         if not lock.acquire(timeout=seconds):
             raise TimeoutError("timed out")
         return
+    try:
+        _acquire_in_turn(lock, waiting, deadline)
+    except RuntimeError:  # there are no more threads to be had
+        _acquire_by_asking(lock, own, deadline)
+
+
+def _acquire_in_turn(lock: Any, waiting: tuple[StopEvent, ...], deadline: float | None) -> None:
     with Blocked(waiting) as blocked:
         turn = _Turn()
         blocked.add_waker(turn.parker.unpark)
@@ -213,20 +234,20 @@ def _acquire_lock(lock: Any, own: StopEvent | None, deadline: float | None) -> N
             if lock.acquire(timeout=_MOMENT if remaining is None else min(_MOMENT, remaining)):
                 return
             blocked.raise_if_fired()
-            relay = _enter(lock, turn)
             try:
+                _enter(lock, turn)
                 park(turn.parker, blocked, deadline)
             except BaseException:
-                if relay.leave(turn):
+                if _leave(lock, turn):
                     lock.release()
                 raise
-            if relay.leave(turn):
+            if _leave(lock, turn):
                 return
-            # It was free a moment ago, or there is no relay: ask again.
+            # It was free a moment ago, or the relay has gone: ask again.
 
 
 class _Turn:
-    """A thread's wait for its turn. The lock `_guard` guards `has_lock`."""
+    """A thread's wait for its turn. The lock of `guard` guards `has_lock`."""
 
     __slots__ = ("has_lock", "parker")
 
@@ -241,79 +262,74 @@ class _Relay:
     A `Lock` belongs to nobody in particular, and is handed over as it is. An `RLock` belongs to the thread that acquires it:
     the relay lets go of it and tells the next in line, who has to be quick.
 
-    `_guard` guards who is in line, and nothing is called under it. The table of relays refers to each while it runs.
+    The lock of `guard` guards who is in line, and the table of relays, which refers to each while it runs.
     """
 
-    def __init__(self, lock: Any) -> None:
+    def __init__(self, lock: Any, starter: _Turn) -> None:
+        self.line: deque[_Turn] = deque()
+        self.starter: _Turn | None = starter  # who has to start it, until that is done
         self._lock = lock
         self._hands_over = isinstance(lock, _PLAIN)
-        self._line: deque[_Turn] = deque()
 
-    def join_line(self, turn: _Turn) -> None:
-        self._line.append(turn)
-
-    def leave(self, turn: _Turn) -> bool:
-        """Stand in line no longer; whether the lock has been handed over."""
-        with _guard:
-            if turn.has_lock:
-                turn.has_lock = False
-                return True
-            if turn in self._line:
-                self._line.remove(turn)
-            return False
-
-    def start(self) -> None:
-        try:
-            threading.Thread(target=self._run, name="iointerrupt-watch", daemon=True).start()
-        except BaseException:  # there may be no more threads to be had
-            for turn in self._end():
-                turn.parker.unpark()  # the others try for themselves
-            raise
-
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Hand over the lock until nobody is in line."""
         while True:
             acquired = self._lock.acquire(timeout=GRACE)
-            next_turn = None
-            with _guard:
-                if acquired and self._line:
-                    next_turn = self._line.popleft()
-                    next_turn.has_lock = self._hands_over
-                is_last = not self._line
+            turn = None
+            with guard.lock:
+                if acquired and self.line:
+                    turn = self.line.popleft()
+                    turn.has_lock = self._hands_over
+                is_last = not self.line
                 if is_last:
-                    self._end()
-            if acquired and (next_turn is None or not self._hands_over):
+                    self.end()
+            if acquired and (turn is None or not self._hands_over):
                 self._lock.release()
-            if next_turn is not None:
-                next_turn.parker.unpark()
+            if turn is not None:
+                turn.parker.unpark()
             if is_last:
                 return
 
-    def _end(self) -> list[_Turn]:
-        with _guard:
-            if _relays.get(id(self._lock)) is self:
-                del _relays[id(self._lock)]
-            return list(self._line)
+    def end(self) -> None:
+        """Leave the table, and let who is still in line ask again. With the lock of `guard` held."""
+        if _relays.get(id(self._lock)) is self:
+            del _relays[id(self._lock)]
+        for turn in self.line:
+            turn.parker.unpark()
+        self.line.clear()  # the thread may run all the same, where its start was interrupted by a signal handler that raised
 
 
-def _enter(lock: Any, turn: _Turn) -> _Relay:
-    with _guard:
+def _enter(lock: Any, turn: _Turn) -> None:
+    """Stand in line for a lock, and start its relay if nobody has."""
+    with guard.lock:
         relay = _relays.get(id(lock))
-        is_new = relay is None
         if relay is None:
-            relay = _relays[id(lock)] = _Relay(lock)
-        relay.join_line(turn)
-    if is_new:
-        relay.start()
-    return relay
+            relay = _relays[id(lock)] = _Relay(lock, turn)
+        relay.line.append(turn)
+    if relay.starter is turn:
+        run_in_thread(relay.run, "iointerrupt-watch")
+        relay.starter = None
+
+
+def _leave(lock: Any, turn: _Turn) -> bool:
+    """Stand in line no longer; whether the lock has been handed over."""
+    with guard.lock:
+        if turn.has_lock:
+            turn.has_lock = False
+            return True
+        relay = _relays.get(id(lock))
+        if relay is not None:
+            if turn in relay.line:
+                relay.line.remove(turn)
+            if relay.starter is turn:  # it has not come to it
+                relay.end()
+        return False
 
 
 _relays: dict[int, _Relay] = {}
-_guard = threading.RLock()  # re-entrant, since a signal handler may come here while the main thread is inside it
 
 
 def _after_fork_in_child() -> None:
-    global _guard  # noqa: PLW0603 - a thread that is not in the child may have held it
-    _guard = threading.RLock()
     _relays.clear()
 
 

@@ -36,6 +36,13 @@ _PATIENCE: Final = 2.0
 class RunTimeout(subprocess.TimeoutExpired, TimeoutError):
     """The `timeout=` of a `run` has passed, and the command was ended; `output` and `stderr` are what it had written."""
 
+    def __init__(self, cmd: Any, timeout: float, output: Any = None, stderr: Any = None) -> None:
+        super().__init__(cmd, timeout, output, stderr)
+        self.args = (cmd, timeout, output, stderr)  # OSError's own __new__ leaves them out
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args
+
 
 def run(
     args: Any,
@@ -87,10 +94,9 @@ def run(
         if popen.get("stdout") is not None or popen.get("stderr") is not None:
             raise ValueError("stdout and stderr arguments may not be used with capture_output")
         popen["stdout"] = popen["stderr"] = subprocess.PIPE
-    child = subprocess.Popen(args, **popen)  # noqa: S603 - what is run is the caller's to decide
-    leads_group = bool(popen.get("start_new_session")) or popen.get("process_group") == 0
-    running = _Running(child, leads_group=leads_group)
+    running = _Running()
     try:
+        child = running.start(args, popen)
         running.feed(input)
         running.finish(own, deadline)
         stdout, stderr = running.output()
@@ -119,17 +125,24 @@ _check_stop = check  # `run` has a parameter of that name
 class _Running:
     """A command that was started, and this end of its pipes. It belongs to the call of `run` that made it."""
 
-    def __init__(self, child: subprocess.Popen[Any], *, leads_group: bool) -> None:
-        self._child = child
-        self._leads_group = leads_group
+    def __init__(self) -> None:
+        self._child: Any = None
+        self._leads_group = False
         self._collected: dict[int, bytearray] = {}  # by descriptor, for as long as and after it is read
         self._interest: dict[int, int] = {}
+        self._outputs: list[int | None] = []
+        self._input = memoryview(b"")
+
+    def start(self, args: Any, popen: dict[str, Any]) -> subprocess.Popen[Any]:
+        """Start it, with these arguments of `subprocess.Popen`."""
+        child = self._child = subprocess.Popen(args, **popen)  # noqa: S603 - what is run is the caller's to decide
+        self._leads_group = bool(popen.get("start_new_session")) or popen.get("process_group") == 0
         self._outputs = [None if pipe is None else pipe.fileno() for pipe in (child.stdout, child.stderr)]
         for fd in self._outputs:
             if fd is not None:
                 self._collected[fd] = bytearray()
                 self._interest[fd] = READ
-        self._input = memoryview(b"")
+        return child
 
     def feed(self, data: Any) -> None:
         """Give it this as its standard input, if that is a pipe; what is neither bytes nor, in text mode, text is a TypeError."""
@@ -156,6 +169,8 @@ class _Running:
 
     def end(self, grace: float) -> None:
         """End it, and take what it still writes until then."""
+        if self._child is None:
+            return
         # Its standard input is not closed before it has ended: it would take that for all of its input.
         self._interest = {fd: READ for fd, events in self._interest.items() if events == READ}
         with use_stop(None):
@@ -184,6 +199,8 @@ class _Running:
 
     def close(self) -> None:
         """Close this end of the pipes."""
+        if self._child is None:
+            return
         for pipe in (self._child.stdin, self._child.stdout, self._child.stderr):
             if pipe is not None:
                 pipe.close()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import queue
 import sys
+import time
 from typing import Any
 
 from iointerrupt._signal.blocked import Blocked
@@ -186,6 +187,9 @@ def _get_piped(source: Any, own: StopEvent | None, deadline: float | None) -> An
             return source.get(True, turn)
         except queue.Empty:
             pass
+        if turn and deadline is not None and time.monotonic() >= deadline:
+            check(own)
+            raise TimeoutError("timed out")  # though there is an item: a reader of another process keeps it
         # An item is there, or the pipe's other end is gone. A reader of another process may be about to take it.
         wait_ready(source._reader.fileno(), READ, own, deadline)
         turn = _TURN

@@ -87,20 +87,25 @@ class Blocked:
                 deadline = stop._limit[0]
         return None if deadline is None else max(0.0, deadline - time.monotonic())
 
+    def cause(self) -> Cause | None:
+        """Why one of the stops has fired, or is set by now; None if none is."""
+        for latch in self._latches:
+            if latch.fired:
+                return latch.cause or Cause()
+        for stop in self._stops:
+            if stop._must_ask and stop.is_set():
+                return stop._latch.cause or Cause()
+        return None
+
     def fired(self) -> bool:
         """Whether one of the stops has fired, or is set by now."""
-        return any(latch.fired for latch in self._latches) or any(
-            stop._must_ask and stop.is_set() for stop in self._stops
-        )
+        return self.cause() is not None
 
     def raise_if_fired(self) -> None:
         """Raise `Interrupted` if one of the stops has fired, or is set by now."""
-        for latch in self._latches:
-            if latch.fired:
-                raise (latch.cause or Cause()).interruption()
-        for stop in self._stops:
-            if stop._must_ask and stop.is_set():
-                stop.interrupt()
+        cause = self.cause()
+        if cause is not None:
+            raise cause.interruption()
 
 
 def blocked_threads(stop: StopEvent) -> set[int]:

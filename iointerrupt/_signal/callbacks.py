@@ -1,8 +1,7 @@
 """`Registration`: one callback of a stop, which runs once, or is cancelled, and never both.
 
-Which of the two is decided by who takes it out of its event's dict, in one atomic operation. `_runs_lock` guards who
-waits for whose running callback; nothing is called under it. It is re-entrant, since a signal handler may set an event
-while the main thread is in here.
+Which of the two is decided by who takes it out of its event's dict, in one atomic operation. The lock of
+`guard` guards who waits for whose running callback.
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+
+from iointerrupt._signal import guard
 
 TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Registration:
         return self._callbacks.pop(self, None) is not None
 
     def _run(self) -> None:
-        with _runs_lock:
+        with guard.lock:
             if not self._claim():
                 return
             self._runner = threading.get_ident()
@@ -71,7 +72,7 @@ class Registration:
 
     def _await_run(self) -> None:
         me = threading.get_ident()
-        with _runs_lock:
+        with guard.lock:
             # Who runs it, what does that thread wait for, who runs that? A chain that comes back here would never end.
             link: Registration | None = self
             while link is not None and link._runner is not None and not link._done.is_set():
@@ -85,14 +86,11 @@ class Registration:
             _awaited.pop(me, None)
 
 
-_runs_lock = threading.RLock()
 _running: dict[Registration, None] = {}
 _awaited: dict[int, Registration] = {}  # by thread: the run that it waits for in cancel()
 
 
 def _after_fork_in_child() -> None:
-    global _runs_lock  # noqa: PLW0603 - a thread that is not in the child may have held it
-    _runs_lock = threading.RLock()
     _awaited.clear()
     for registration in _running:
         if registration._runner != threading.get_ident():

@@ -10,10 +10,9 @@ knows nobody, and time just passes. Each watcher here turns one such source into
 
 All threads are daemons, are started when first needed, and end a short grace after the last need.
 
-Ownership: the state of all watchers is guarded by the one `_lock` below, which is re-entrant since a signal handler may
-block on a stop while the main thread is inside it. Under it no source is asked, nothing is fired, and no thread is
-started: a start waits for the new thread, and that may be collecting garbage whose finalizer wants the lock. A forked
-child has none of these threads, and none of the operations that held them: it starts with fresh state.
+Ownership: the state of all watchers is guarded by the lock of `guard`. Under it no source is asked, nothing is fired, and
+no thread is started: a start waits for the new thread, and that may be collecting garbage whose finalizer wants the lock.
+A forked child has none of these threads, and none of the operations that held them: it starts with fresh state.
 
 Nothing that a source or a callback raises ends a thread which serves others too: it goes to `threading.excepthook`.
 """
@@ -30,6 +29,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
+from iointerrupt._signal import guard
+
 TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name
 if TYPE_CHECKING:
     from typing import Any
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 # A watcher leaves its event's wait this often to see whether anybody still needs it. A set ends the wait at once.
 GRACE = 1.0
 
-_lock = threading.RLock()
 _exiting = False
 _event_watchers: weakref.WeakSet[EventWatcher] = weakref.WeakSet()
 _restarted: weakref.WeakSet[CallablePoller | Clock] = weakref.WeakSet()
@@ -64,12 +64,12 @@ class EventWatcher:
             # Its Condition counts its sleepers across processes, and a set() waits for ever for one that died asleep.
             # So a watcher must have left the wait before its process ends; a shorter grace keeps that exit quick.
             self._grace = GRACE / 5
-        with _lock:
+        with guard.lock:
             _event_watchers.add(self)
 
     def hold(self, keep: object) -> Callable[[], object]:
         """Watch, and keep `keep` alive, until the returned function is called."""
-        with _lock:
+        with guard.lock:
             self._newest = token = self._newest + 1
             self._holds[token] = keep
         try:
@@ -81,7 +81,7 @@ class EventWatcher:
 
     def resume(self) -> None:
         """Watch again after a firing, where somebody still holds this."""
-        with _lock:
+        with guard.lock:
             if not self._holds or self._thread is not None or _exiting:
                 return
             if self._grace < GRACE:
@@ -99,7 +99,7 @@ class EventWatcher:
             newest = self._newest
             if fired and (fire := self._fire()) is not None:
                 _reporting(functools.partial(fire, error))
-            with _lock:
+            with guard.lock:
                 # After a firing go on only for those who have come since: the others know, and an event that stays set
                 # answers at once.
                 if _exiting or not self._holds or (fired and self._newest == newest):
@@ -144,14 +144,14 @@ class EventHook:
 
     def hold(self) -> Callable[[], object]:
         """Have `fire` called by the event's `set`, until the returned function is called."""
-        with _lock:
+        with guard.lock:
             self._holds += 1
             self.resume()
         return self._release_hold
 
     def resume(self) -> None:
         """Take the place again after a firing, where somebody still holds this."""
-        with _lock:
+        with guard.lock:
             if not self._holds or self._is_hooked:
                 return
             self._is_hooked = True
@@ -160,7 +160,7 @@ class EventHook:
             self._call()
 
     def _release_hold(self) -> None:
-        with _lock:
+        with guard.lock:
             self._holds -= 1
             if not self._holds and self._is_hooked:
                 self._is_hooked = False
@@ -219,7 +219,7 @@ class CallablePoller:
     def hold(self, ask: Callable[[], object]) -> Callable[[], object]:
         """Call `ask`, which must not raise, again and again until the returned function is called."""
         token = object()
-        with _lock:
+        with guard.lock:
             self._asked[token] = ask
             is_running = self._thread is not None
             if not is_running:
@@ -236,7 +236,7 @@ class CallablePoller:
         idle_since: float | None = None
         while True:
             time.sleep(self._interval())
-            with _lock:
+            with guard.lock:
                 asked = list(self._asked.values())
                 if asked:
                     idle_since = None
@@ -263,7 +263,7 @@ class Clock:
 
     def at(self, when: float, fire: Callable[[], object]) -> Callable[[], None]:
         """Call `fire` at `when`; returns what takes the entry back, and does nothing once it has fired."""
-        with _lock:
+        with guard.lock:
             entries = self._entries
             entry = entries.enterabs(when, 0, _reporting, (fire,))
             is_running = self._thread is not None
@@ -288,7 +288,7 @@ class Clock:
             delay: Any = self._entries.run(blocking=False)
             if self._changed.wait(GRACE if delay is None else min(delay, threading.TIMEOUT_MAX)):
                 continue
-            with _lock:
+            with guard.lock:
                 if self._entries.empty():
                     self._thread = None
                     return
@@ -314,8 +314,7 @@ def _reporting(function: Callable[[], object]) -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _lock, _exiting, _finalizer  # noqa: PLW0603 - all of this module's state begins anew
-    _lock = threading.RLock()
+    global _exiting, _finalizer
     _exiting, _finalizer = False, None
     for watcher in list(_event_watchers):
         watcher._forget()

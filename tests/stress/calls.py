@@ -149,6 +149,8 @@ def through_a_queue(stopper: Stopper, make: Callable[[], Any]) -> str:
         thread.join(60)
         assert not thread.is_alive(), "a consumer is still blocked: an item or a wake-up was lost"
     put, taken = sum(map(len, sent)), [item for items in got for item in items]
+    while not channel.empty():  # from a LifoQueue the ends come before the rest
+        taken.append(channel.get())
     assert len(taken) == put, f"{put} items were put and {len(taken)} got"
     assert len(set(taken)) == put, "an item was got twice"
     if hasattr(channel, "close"):

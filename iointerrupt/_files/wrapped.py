@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from iointerrupt._errors import Interrupted, ResourceBusy
 from iointerrupt._files.raw import CHUNK_SIZE, RawFile, RegularFile, StoppableFile, StreamFile, is_stream
+from iointerrupt._signal import guard
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Parker
 from iointerrupt._stop import StopEvent
@@ -263,12 +264,11 @@ class _UnderWay:
 
 # By object, since a wrapper may be thrown away (a copy's is) while a call of the object that it began goes on.
 _under_way: Final[weakref.WeakKeyDictionary[Any, _UnderWay]] = weakref.WeakKeyDictionary()
-_under_way_lock: Final = threading.Lock()
 
 
 def _under_way_with(file: Any) -> _UnderWay:
     try:
-        with _under_way_lock:
+        with guard.lock:
             return _under_way.setdefault(file, _UnderWay())
     except TypeError:  # it has no hash, or cannot be referred to weakly: then only this wrapper knows
         return _UnderWay()

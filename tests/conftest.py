@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing.resource_tracker
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,6 +13,7 @@ import pytest
 
 from iointerrupt import _helpers
 from iointerrupt.testing._leaks import leaves_nothing
+from tests import blocking
 
 
 class Background:
@@ -62,18 +64,32 @@ def background() -> Iterator[Callable[..., Background]]:
 
 
 @pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[BaseException]]:
+    """What reaches `threading.excepthook`."""
+    errors: list[BaseException] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: errors.append(args.exc_value))
+    yield errors
+    errors.clear()  # their frames
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C does what it does in a program that was started in the foreground."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.fixture
 def no_more_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
     """A block in which no thread can be made, as where there are too many."""
-
-    def refuse(_thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
 
     @contextmanager
     def block() -> Iterator[None]:
         while _helpers._idle:  # those that wait for another job for a moment could be had
             threading.Event().wait(0.01)
         with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", refuse)
+            blocking.no_threads(patch)
             yield
 
     return block

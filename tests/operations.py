@@ -6,6 +6,8 @@ A new operation is covered by adding one row: a context manager that sets it up 
 from __future__ import annotations
 
 import functools
+import os
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -67,3 +69,12 @@ def with_stop(obj, stop, work):
     """Do `work()` while `obj.stop` is `stop`."""
     obj.stop = stop
     return work()
+
+
+@contextmanager
+def a_fifo():
+    """The path of a FIFO."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "fifo")
+        os.mkfifo(path)
+        yield path

@@ -1,13 +1,9 @@
-"""`aio.open`: a drop-in for aiofiles, whose operations a stop ends, and of which nothing is lost.
-
-The other tests of the asyncio side have their tools from here.
-"""
+"""`aio.open`: a drop-in for aiofiles, whose operations a stop ends, and of which nothing is lost."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import multiprocessing
 import os
 import random
 import subprocess
@@ -31,22 +27,8 @@ from iointerrupt import (
     use_stop,
 )
 from iointerrupt.testing import StopAfter, wait_until_blocked
-from tests.test_files_hanging_disk import CONTENT, disk, why_not  # noqa: F401 - disk is a fixture
-
-needs_fuse = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
-
-LINES = "".join(f"line {n}: äöü €\n" for n in range(3000))
-
-KINDS = {
-    "StopEvent": StopEvent,
-    "Event": threading.Event,
-    "multiprocessing": multiprocessing.Event,
-}
-
-
-def run(main, *args):
-    """Run a coroutine function in a loop of its own."""
-    return asyncio.run(main(*args))
+from tests.coroutines import KINDS, LINES, awaited, blocked_on, collected, needs_fuse, run
+from tests.test_files_hanging_disk import CONTENT, disk  # noqa: F401 - disk is a fixture
 
 
 @pytest.fixture
@@ -64,11 +46,6 @@ def pipe():
         yield reader, far
 
 
-async def blocked_on(stop, n=1):
-    """Wait until so many threads are blocked on a stop; the loop in which this runs counts as one once it has waited."""
-    await asyncio.to_thread(wait_until_blocked, stop, n)
-
-
 async def at_work(file):
     """The operation that the thread of a file of ours is at, once it has begun."""
     while (operation := file._loop._lane._at_work) is None or operation.done.done():  # noqa: ASYNC110 - nothing tells of it
@@ -79,16 +56,6 @@ async def at_work(file):
 async def in_its_thread(file):
     """Wait until the thread that works for a file is itself blocked."""
     await asyncio.to_thread(wait_until_blocked, (await at_work(file)).stop)
-
-
-async def awaited(awaitable):
-    """A coroutine of any awaitable."""
-    return await awaitable
-
-
-async def collected(chunks):
-    """All that is left, in one piece."""
-    return b"".join([chunk async for chunk in chunks])
 
 
 # open, as aiofiles.open

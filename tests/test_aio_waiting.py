@@ -21,7 +21,7 @@ from iointerrupt import (
     as_stop,
     use_stop,
 )
-from tests.test_aio import KINDS, LINES, awaited, blocked_on, collected, needs_fuse, run
+from tests.coroutines import KINDS, LINES, awaited, blocked_on, collected, needs_fuse, run
 from tests.test_files_hanging_disk import disk  # noqa: F401 - a fixture
 
 

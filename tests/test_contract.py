@@ -19,7 +19,7 @@ from iointerrupt import StopEvent, as_stop, files, http, sockets
 from iointerrupt._wait import check
 from iointerrupt.testing import Operation
 from tests import servers
-from tests.operations import InThread, Operations, with_stop
+from tests.operations import InThread, Operations, a_fifo, with_stop
 
 # Fills the buffers of any socket or pipe here, so that a write of it blocks.
 PLENTY = 1 << 20
@@ -357,15 +357,6 @@ def tls_unwrap():
 
 
 # Files: what waits
-
-
-@contextmanager
-def a_fifo():
-    """The path of a FIFO."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "fifo")
-        os.mkfifo(path)
-        yield path
 
 
 def fifo_open(mode):

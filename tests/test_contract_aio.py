@@ -5,25 +5,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import tempfile
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 from iointerrupt import aio
 from iointerrupt.testing import Operation
-from tests.operations import Operations, with_stop
+from tests.operations import Operations, a_fifo, with_stop
 
 OPERATIONS = Operations()
 operation, rows = OPERATIONS.operation, OPERATIONS.rows
-
-
-@contextmanager
-def a_fifo():
-    """The path of a FIFO."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "fifo")
-        os.mkfifo(path)
-        yield path
 
 
 def in_loop(function, *args):

@@ -17,23 +17,6 @@ from iointerrupt.threads import Thread, every
 from tests.blocking import block, fail, no_threads, run_program, when_blocked
 
 
-@pytest.fixture
-def reported(monkeypatch):
-    """What reaches `threading.excepthook`."""
-    errors = []
-    monkeypatch.setattr(threading, "excepthook", lambda args: errors.append(args.exc_value))
-    yield errors
-    errors.clear()  # their frames
-
-
-@pytest.fixture
-def ctrl_c():
-    """Ctrl-C does what it does in a program that was started in the foreground."""
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, previous)
-
-
 class TestThread:
     """Thread: a threading.Thread whose operations `interrupt` stops."""
 

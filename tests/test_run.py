@@ -7,12 +7,12 @@ import pickle
 import signal
 import subprocess
 import sys
-import threading
 
 import pytest
 
 from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, calls, files, use_stop
 from iointerrupt.testing import StopAfter, wait_until_blocked
+from tests.blocking import when_blocked
 
 PIPE = subprocess.PIPE
 
@@ -285,27 +285,18 @@ def test_a_reason_that_is_an_exception(background, fifo):
     assert error.__cause__.__cause__ is failure
 
 
-def test_ctrl_c(monkeypatch, background):
+def test_ctrl_c(monkeypatch, ctrl_c):
     """A KeyboardInterrupt kills the command, and passes."""
-    started, made = threading.Event(), []
+    made = []
     standard = subprocess.Popen
 
     def popen(*args, **kwargs):
         made.append(standard(*args, **kwargs))
-        started.set()
         return made[-1]
 
     monkeypatch.setattr(subprocess, "Popen", popen)
-    stop, main = StopEvent(), threading.main_thread().ident
-
-    def interrupt():
-        wait_until_blocked(stop)
-        signal.pthread_kill(main, signal.SIGINT)
-
-    interrupter = background(interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        calls.run(["sleep", "100"], stop=stop)
-    interrupter.result()
+    with when_blocked(signal.SIGINT), pytest.raises(KeyboardInterrupt):
+        calls.run(["sleep", "100"], stop=StopEvent())
     assert made[0].returncode == -signal.SIGKILL
 
 

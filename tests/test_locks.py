@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, calls, use_stop
+from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, as_stop, calls, use_stop
 from iointerrupt._calls import locks
 from iointerrupt.testing import StopAfter, wait_until_blocked
 
@@ -413,6 +413,16 @@ class TestEvents:
 
         with pytest.raises(ConnectionError, match="its server has gone"):
             calls.wait(Broken(), stop=StopEvent(), timeout=10)
+
+    def test_an_event_that_was_set_once(self):
+        """What it was before it was cleared does not count, though somebody else has asked it then."""
+        event = threading.Event()
+        followed = as_stop(event)
+        event.set()
+        assert followed.is_set()
+        event.clear()
+        with pytest.raises(TimeoutError):
+            calls.wait(event, timeout=0.01)
 
     def test_an_event_with_a_deadline(self):
         """A StopEvent whose own time is up is set, and that is what the wait was for."""

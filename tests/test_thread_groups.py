@@ -346,6 +346,22 @@ class TestGroup:
         group.__exit__(None, None, None)
         assert not member.is_alive()
 
+    def test_in_generators(self):
+        """Blocks that are left in the order in which they were entered leave no current stop behind."""
+
+        def numbers():
+            with ThreadGroup() as group:
+                group.start(int)
+                yield from range(3)
+
+        first, second = numbers(), numbers()
+        next(first)
+        next(second)
+        first.close()
+        assert current_stop() is not None
+        second.close()
+        assert current_stop() is None
+
     def test_keeps_no_threads(self):
         """A group that lives long does not keep the threads that it has run."""
         with ThreadGroup() as group:

@@ -70,7 +70,7 @@ class TestThread:
 
         worker = Worker()
         worker.start()
-        wait_until_blocked(worker._stop_event)
+        wait_until_blocked(worker._thread_stop)
         worker.stop()
         worker.join()
         assert worker.found.reason == "worker's own"
@@ -168,6 +168,35 @@ class TestThread:
             thread.join()
         assert [error for error in reported if not isinstance(error, SystemExit)] == [reported[0]]
         assert str(reported[0]) == "x"
+
+    def test_a_subclass_with_a_stop_of_its_own(self, reported):
+        """The attribute that the usual recipe for a stoppable thread has does not get in the way."""
+
+        class Worker(Thread):
+            def __init__(self):
+                super().__init__()
+                self._stop_event = threading.Event()
+
+            def run(self):
+                block()
+
+        worker = Worker()
+        worker.start()
+        wait_until_blocked(worker.stop)
+        worker.interrupt("enough")
+        worker.join()
+        assert not reported
+        assert not worker._stop_event.is_set()
+
+    def test_a_subclass_that_forgets_init(self):
+        """It is told as by the standard class."""
+
+        class Forgetful(Thread):
+            def __init__(self):
+                pass
+
+        with pytest.raises(RuntimeError, match="__init__"):
+            Forgetful().start()
 
     def test_bad_arguments(self):
         """A target that cannot be called and a stop that is none are refused when the thread is made."""

@@ -43,7 +43,19 @@ class Operation:
         arguments: what the method is called with, for who settles it.
     """
 
-    __slots__ = ("_context", "arguments", "done", "function", "has_begun", "loop", "name", "outcome", "settle", "stop")
+    __slots__ = (
+        "_context",
+        "arguments",
+        "done",
+        "function",
+        "has_begun",
+        "loop",
+        "name",
+        "outcome",
+        "settle",
+        "stop",
+        "timers",
+    )
 
     def __init__(self, name: str, function: Callable[[], Any], arguments: tuple[Any, ...] = ()) -> None:
         self.name = name
@@ -56,6 +68,7 @@ class Operation:
         self.done: asyncio.Future[None] = self.loop.create_future()
         self.outcome: tuple[Any, BaseException | None] | None = None
         self.has_begun = False
+        self.timers: list[asyncio.TimerHandle] = []
         self._context = contextvars.copy_context()
 
     def call(self) -> tuple[Any, BaseException | None]:

@@ -87,7 +87,7 @@ class Operations:
             with Awaiting(stops(own), on_stop, raises=asks, is_seen=operation.sees_its_stop) as awaiting:
                 self._lane.put(operation)
                 if operation.name in _CLOSES and self._lane.is_held_up:
-                    operation.loop.call_later(GRACE, self._leave_close, operation)
+                    operation.timers.append(operation.loop.call_later(GRACE, self._leave_close, operation))
                 try:
                     await operation.done
                 except BaseException:  # cancelled, or collected as garbage
@@ -100,6 +100,9 @@ class Operations:
             if operation.name in _WRITES and not operation.has_begun:
                 error.transferred = 0
             raise
+        finally:
+            for timer in operation.timers:
+                timer.cancel()
 
     def _stopped(self, operation: Operation) -> None:
         if operation.done.done():
@@ -107,7 +110,7 @@ class Operations:
         if operation.name in _ASKS and self._lane.withdraw(operation):
             operation.announce()
         else:
-            operation.loop.call_later(self._grace, self._leave, operation)
+            operation.timers.append(operation.loop.call_later(self._grace, self._leave, operation))
 
     def _leave(self, operation: Operation) -> None:
         if operation.done.done() or not (self._withdraw(operation) or self._lane.leave(operation, self._settle)):

@@ -82,11 +82,10 @@ class _OfSeekableText(Position):
         if name not in READS:
             self._noted = None
         elif self._noted is None or self._since >= _CHARACTERS:
-            self._since = 0
             try:
-                self._noted = self._file.tell()
+                self._noted, self._since = self._file.tell(), 0
             except (OSError, ValueError):  # the read itself says what is wrong
-                self._noted = None
+                pass
 
     def after(self, name: str, taken: Any) -> None:  # noqa: ARG002 - of all reads alike
         self._since += len(taken)

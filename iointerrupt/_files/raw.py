@@ -266,7 +266,10 @@ class RegularFile(StoppableFile):
             feed.let_go()
         error = feed.errors.get(get_ident())
         if error is not None:
-            raise with_taken(error, data)
+            try:
+                raise with_taken(error, data)
+            finally:
+                del error  # its traceback refers to this frame
         return data
 
 

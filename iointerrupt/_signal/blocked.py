@@ -49,7 +49,8 @@ class Blocked:
         waiter = _generation, get_ident()
         try:
             for stop in self._stops:
-                if self._raises and stop.is_set():
+                # Asked in any case: what follows a foreign stop notices here that it has been cleared.
+                if stop.is_set() and self._raises:
                     stop.interrupt()
                 # From here on this latch is what counts: it stays fired, even if the event is cleared at once.
                 self._latches.append(stop._latch)

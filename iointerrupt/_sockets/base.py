@@ -196,7 +196,10 @@ class BaseSocket(socket.socket):
     def _raise_kept_error(self) -> None:
         error, self._kept_error = self._kept_error, None
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # its traceback refers to this frame
 
     # The end
 

@@ -122,7 +122,10 @@ class _Layer(_Base):
         # What this thread's call met on its way, if it was this thread's.
         error = self._feed.errors.pop(get_ident(), None)
         if error is not None:
-            raise with_taken(error, taken)
+            try:
+                raise with_taken(error, taken)
+            finally:
+                del error  # its traceback refers to this frame
 
 
 class Reading(_Layer):
@@ -199,11 +202,12 @@ class Reading(_Layer):
         if isinstance(error, Interrupted):
             error.transferred, error.partial = count or 0, None
         if error is not None:
-            raise (
-                with_taken(error, bytes(memoryview(buffer).cast("B")[: count or 0]))
-                if isinstance(error, TimeoutError)
-                else error
-            )
+            try:
+                if isinstance(error, TimeoutError):
+                    raise with_taken(error, bytes(memoryview(buffer).cast("B")[: count or 0]))
+                raise error
+            finally:
+                del error  # its traceback refers to this frame
         return count
 
     def readinto1(self, buffer: WriteableBuffer, /) -> int:
@@ -238,7 +242,10 @@ class Reading(_Layer):
         if errors:
             error = errors.pop(get_ident(), None)
             if error is not None and not completed:
-                raise with_taken(error, b"")
+                try:
+                    raise with_taken(error, b"")
+                finally:
+                    del error  # its traceback refers to this frame
 
 
 class Writing(_Layer):

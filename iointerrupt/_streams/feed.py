@@ -181,7 +181,10 @@ class Feed:
             self.left = len(data)
         elif self.closing:
             self.unwritten = bytes(data)
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # its traceback refers to this frame
 
     # What else the C code asks of a raw file.
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from iointerrupt._errors import Interrupted
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Cause, Parker
-from iointerrupt._stop import StopEvent, current_stop, use_stop
+from iointerrupt._stop import StopEvent, _current, current_stop, use_stop
 from iointerrupt._threads.stragglers import Straggler, find_stragglers
 from iointerrupt._threads.thread import Thread
 from iointerrupt._wait import deadline_of, park, stops
@@ -189,6 +189,7 @@ class ThreadGroup:
         self._body = threading.current_thread()
         if isinstance(self._body, _Member):
             self._body.opened.append(self)
+        self.event.outer = current_stop()
         self._scope = use_stop(self.event)
         self._scope.__enter__()
         return self
@@ -198,6 +199,10 @@ class ThreadGroup:
     ) -> bool:
         try:
             return self._end(error)
+        except BaseException as raised:
+            if self._state is not _ENDED:  # a Ctrl-C that came before the waiting had begun
+                self._leave(raised, patient=False)
+            raise
         finally:
             # Last, since that also undoes what a Ctrl-C may have left of the blocks of use_stop within this one.
             self._leave_scope()
@@ -242,10 +247,19 @@ class ThreadGroup:
         self.event.raise_if_set()
 
     def _leave_scope(self) -> None:
+        """Put back the current stop of before."""
+        self.event.is_left = True
+        current = current_stop()
+        if isinstance(current, _GroupEvent) and not current.is_left:
+            return  # a block that was entered later, in a generator, is still open: it goes past this one when it is left
         try:
             self._scope.__exit__(None, None, None)
         except ValueError:  # left in another context than it was entered in, whose current stop is not ours to put back
-            pass
+            return
+        stop = current_stop()
+        while isinstance(stop, _GroupEvent) and stop.is_left:
+            stop = stop.outer
+        _current.set(stop)
 
     def _leave(self, reason: BaseException | None, *, patient: bool) -> BaseException | None:
         """Wait for all members, stopped for a reason; what a signal handler has raised meanwhile, Ctrl-C, is returned.
@@ -440,6 +454,8 @@ class _GroupEvent(StopEvent):
 
     def __init__(self, *parents: StopLike) -> None:
         self._own_causes: list[Cause] = []
+        self.outer: StopEvent | None = None  # the current stop outside the block
+        self.is_left = False
         super().__init__(*parents)
 
     def set(self, reason: object = None) -> None:

@@ -52,7 +52,7 @@ class Thread(threading.Thread):
         if target is not None and not callable(target):
             raise TypeError(f"target must be callable, not {type(target).__name__}")
         super().__init__(group, target, name, args, kwargs, daemon=daemon)
-        self._stop_event = self._make_stop(stop)
+        self._thread_stop = self._make_stop(stop)
         self._run_ended = StopEvent()
         self._interruption: Interrupted | None = None  # what has ended it
         self._is_arranged = False
@@ -60,7 +60,7 @@ class Thread(threading.Thread):
     @property
     def stop(self) -> StopEvent:
         """The thread's stop: set by `interrupt()`, with the stop that it was given, and with its creator's current stop."""
-        return self._stop_event
+        return self._thread_stop
 
     def interrupt(self, reason: object = None) -> None:
         """Stop the operation that the thread is blocked in, and each one that it begins from now on.
@@ -71,7 +71,7 @@ class Thread(threading.Thread):
         Args:
             reason: what the `Interrupted` carries; the first reason stays.
         """
-        self._stop_event.set(reason)
+        self._thread_stop.set(reason)
 
     def start(self) -> None:
         """Start the thread, once.
@@ -79,7 +79,7 @@ class Thread(threading.Thread):
         Raises:
             RuntimeError: it has been started before; or no thread could be made, and then it may be tried again.
         """
-        if not self._is_arranged:
+        if not vars(self).get("_is_arranged", True):  # else it has no __init__ of ours, which the standard start says
             self._is_arranged = True
             vars(self)["run"] = functools.partial(self._run_with_stop, self.run)
         super().start()
@@ -119,10 +119,10 @@ class Thread(threading.Thread):
     def _run_with_stop(self, run: Callable[[], None]) -> None:
         vars(self).pop("run", None)  # it refers back to the thread
         try:
-            with use_stop(self._stop_event):
+            with use_stop(self._thread_stop):
                 run()
         except Interrupted as error:
-            if isinstance(error, DeadlineExceeded) and not self._stop_event.is_set():
+            if isinstance(error, DeadlineExceeded) and not self._thread_stop.is_set():
                 raise
             self._interruption = error.with_traceback(None)  # without the frames that it has come through
         finally:

@@ -1,8 +1,8 @@
 """iointerrupt: `Thread.interrupt()` for Python.
 
 Set one event, and every thread that is blocked in I/O on it stops, mid-transfer, with nothing lost. The light names are
-here at once; the modules
-`aio`, `calls`, `files`, `http`, `sockets`, `testing` and `threads` are loaded when first used (PEP 562).
+here at once; the modules `aio`, `calls`, `files`, `http`, `sockets`, `testing` and `threads` are loaded when first used
+(PEP 562).
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ from iointerrupt import StopEvent, calls
 from iointerrupt.testing import Operation
 from tests.operations import InThread, Operations
 
+SPAWN = multiprocessing.get_context("spawn")
+
 OPERATIONS = Operations()
 operation, rows = OPERATIONS.operation, OPERATIONS.rows
 
@@ -224,6 +226,20 @@ def join_of_a_popen():
     """The end of a child process."""
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
         yield Operation(run=lambda stop: calls.join(child, stop=stop), release=child.stdin.close)
+
+
+@operation
+def join_of_a_process():
+    """The end of a process of multiprocessing."""
+    over = SPAWN.Event()
+    child = SPAWN.Process(target=over.wait)
+    child.start()
+    try:
+        yield Operation(run=lambda stop: calls.join(child, stop=stop), release=over.set)
+    finally:
+        over.set()
+        child.join(20)
+        child.close()
 
 
 @operation

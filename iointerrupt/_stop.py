@@ -25,7 +25,7 @@ import types
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 
 from iointerrupt._errors import DeadlineExceeded
 from iointerrupt._signal import guard
@@ -436,13 +436,18 @@ def use_stop(stop: StopLike) -> Iterator[StopEvent | None]:
         TypeError: `stop` is not a stop.
     """
     followed = as_stop(stop)
-    if followed is not None and not ever_current.fired:
-        ever_current.fire(Cause())
-    token = _current.set(followed)
+    token = set_current(followed)
     try:
         yield followed
     finally:
         _current.reset(token)
+
+
+def set_current(stop: StopEvent | None) -> Token[StopEvent | None]:
+    """Make it the current stop; with the returned token, `_current.reset` puts back the one before."""
+    if stop is not None and not ever_current.fired:
+        ever_current.fire(Cause())
+    return _current.set(stop)
 
 
 def current_stop() -> StopEvent | None:

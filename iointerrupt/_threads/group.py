@@ -18,13 +18,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextvars import Token
 from typing import TYPE_CHECKING, Any
 
 from iointerrupt._errors import Interrupted
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Cause, Parker
-from iointerrupt._stop import StopEvent, _current, current_stop, use_stop
+from iointerrupt._stop import StopEvent, _current, current_stop, set_current
 from iointerrupt._threads.stragglers import Straggler, find_stragglers
 from iointerrupt._threads.thread import Thread
 from iointerrupt._wait import deadline_of, park, stops
@@ -83,7 +83,7 @@ class ThreadGroup:
         self._state = _NEW
         self._pid = os.getpid()
         self._body: threading.Thread | None = None
-        self._scope: AbstractContextManager[object] = nullcontext()
+        self._token: Token[StopEvent | None] | None = None  # by which the current stop of before is put back
         self._numbers = itertools.count()  # of members that were started
         self._living: dict[_Member, None] = {}
         self._starting: dict[_Member, int] = {}  # by whom
@@ -190,8 +190,7 @@ class ThreadGroup:
         if isinstance(self._body, _Member):
             self._body.opened.append(self)
         self.event.outer = current_stop()
-        self._scope = use_stop(self.event)
-        self._scope.__enter__()
+        self._token = set_current(self.event)
         return self
 
     def __exit__(
@@ -252,8 +251,10 @@ class ThreadGroup:
         current = current_stop()
         if isinstance(current, _GroupEvent) and not current.is_left:
             return  # a block that was entered later, in a generator, is still open: it goes past this one when it is left
+        token, self._token = self._token, None
         try:
-            self._scope.__exit__(None, None, None)
+            if token is not None:
+                _current.reset(token)
         except ValueError:  # left in another context than it was entered in, whose current stop is not ours to put back
             return
         stop = current_stop()

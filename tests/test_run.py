@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import signal
@@ -121,6 +122,29 @@ def test_the_errors_of_subprocess_run():
         calls.run(["printf", r"\377"], stdout=PIPE, encoding="utf-8")
     with pytest.raises(ValueError, match="grace must be 0 or more"):
         calls.run(["true"], grace=-1)
+
+
+def test_a_start_that_the_system_gives_up(monkeypatch):
+    """It is the system's TimeoutError, and none of a command that has run."""
+
+    def popen(*args, **kwargs):
+        raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with pytest.raises(TimeoutError) as caught:
+        calls.run(["true"], stdout=PIPE)
+    assert caught.value.errno == errno.ETIMEDOUT
+
+
+def test_output_that_cannot_be_decoded_ends_nobody(holder):
+    """The command has ended, and who is left of its group is not ended for that."""
+    killed = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "killpg", lambda *args: killed.append(args))
+        script = rf"printf '\377'; exec >&-; {holder}"
+        with pytest.raises(UnicodeDecodeError):
+            calls.run(["sh", "-c", script], stdout=PIPE, encoding="utf-8", start_new_session=True)
+    assert not killed
 
 
 def test_wrong_input_starts_nothing(tmp_path):

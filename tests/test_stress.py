@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 
@@ -13,4 +14,8 @@ from tests.stress import calls
 def test_nothing_is_lost(name):
     """After some hundred random stops, every item, lock and child is accounted for."""
     seed = random.randrange(1 << 32)
-    assert "none lost" in calls.run(name, stops=500, seed=seed), f"seed {seed}"
+    said = calls.run(name, stops=500, seed=seed)
+    assert "none lost" in said, f"seed {seed}"
+    stops = re.search(r"(\d+) stops", said)
+    assert stops is not None
+    assert int(stops[1]) >= calls.LEAST

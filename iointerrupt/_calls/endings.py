@@ -14,6 +14,8 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, overload
 
 from iointerrupt._calls.queues import wait_for_tasks
@@ -117,15 +119,23 @@ def wait_exit(pid: int, own: StopEvent | None, deadline: float | None) -> None:
 
     The caller knows that nobody has reaped it yet, so that the number is still its own.
     """
+    with exit_descriptor(pid) as fd:
+        if fd is None:
+            _helpers.run(lambda: _wait_exit(pid), own, deadline)
+        else:
+            wait_ready(fd, READ, own, deadline)
+
+
+@contextmanager
+def exit_descriptor(pid: int) -> Iterator[int | None]:
+    """A descriptor that is readable once a process has ended (pidfd_open(2)); None where there is none to be had."""
     try:
         fd = os.pidfd_open(pid)
-    except ProcessLookupError:  # somebody has, by now
-        return
-    except (AttributeError, OSError):  # another platform, an older kernel, no descriptor left
-        _helpers.run(lambda: _wait_exit(pid), own, deadline)
+    except (AttributeError, OSError):  # another platform, an older kernel, no descriptor left, nothing left to wait for
+        yield None
         return
     try:
-        wait_ready(fd, READ, own, deadline)
+        yield fd
     finally:
         os.close(fd)
 

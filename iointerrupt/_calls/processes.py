@@ -16,11 +16,9 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
-from iointerrupt._calls.endings import wait_exit
+from iointerrupt._calls.endings import exit_descriptor, wait_exit
 from iointerrupt._errors import Interrupted
 from iointerrupt._stop import StopEvent, as_stop, check_timeout, use_stop
 from iointerrupt._types import StopLike
@@ -101,6 +99,8 @@ def run(
         running.finish(own, deadline)
         stdout, stderr = running.output()
     except (Interrupted, TimeoutError) as error:
+        if not running.has_begun:  # the system gave up starting it
+            raise
         running.end(grace)
         stdout, stderr = running.output(partial=True)
         if isinstance(error, TimeoutError):
@@ -132,6 +132,11 @@ class _Running:
         self._interest: dict[int, int] = {}
         self._outputs: list[int | None] = []
         self._input = memoryview(b"")
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it could be started."""
+        return self._child is not None
 
     def start(self, args: Any, popen: dict[str, Any]) -> subprocess.Popen[Any]:
         """Start it, with these arguments of `subprocess.Popen`."""
@@ -168,8 +173,8 @@ class _Running:
         self._child.wait()
 
     def end(self, grace: float) -> None:
-        """End it, and take what it still writes until then."""
-        if self._child is None:
+        """End it, and take what it still writes until then; nothing if it has been reaped, as its number is not its own then."""
+        if self._child is None or self._child.returncode is not None:
             return
         # Its standard input is not closed before it has ended: it would take that for all of its input.
         self._interest = {fd: READ for fd, events in self._interest.items() if events == READ}
@@ -222,7 +227,7 @@ class _Running:
                 del self._interest[fd]
 
     def _until_ended(self, deadline: float) -> bool:
-        with _exit_descriptor(self._child) as exit_fd:
+        with exit_descriptor(self._child.pid) as exit_fd:
             while not self._has_ended():
                 interest = self._interest if exit_fd is None else {**self._interest, exit_fd: READ}
                 until = deadline if exit_fd is not None else min(deadline, time.monotonic() + _PAUSE)
@@ -252,20 +257,6 @@ class _Running:
             os.killpg(self._child.pid, number)
         except ProcessLookupError:
             pass
-
-
-@contextmanager
-def _exit_descriptor(child: subprocess.Popen[Any]) -> Iterator[int | None]:
-    """A descriptor that is readable once it has ended (pidfd_open(2)); None where there is none to be had."""
-    try:
-        fd = os.pidfd_open(child.pid)
-    except (AttributeError, OSError):
-        yield None
-        return
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def _decoded(data: bytes, pipe: Any, *, partial: bool) -> Any:

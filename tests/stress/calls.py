@@ -29,6 +29,9 @@ from iointerrupt.testing._leaks import leaves_nothing
 
 WORKERS = 6
 
+#: Stops in a scenario, however small its part of them.
+LEAST = 20
+
 
 class Stopper:
     """Stops the operations of workers at random moments, until it has done so often enough.
@@ -286,7 +289,7 @@ def run(name: str, stops: int, seed: int) -> str:
     scenario, part, pause = SCENARIOS[name]
     began = time.monotonic()
     with leaves_nothing(f"the scenario {name}"):
-        stopper = Stopper(max(20, int(stops * part)), seed, pause)
+        stopper = Stopper(max(LEAST, int(stops * part)), seed, pause)
         said = scenario(stopper)
         count = stopper.count
         del stopper

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -67,6 +68,19 @@ class Program:
         return lines
 
     def signal(self, number):
+        """Send it a signal once its main thread is blocked, or busy all the time.
+
+        In any Python program, one that comes just before a system call blocks is handled only after that.
+        """
+        status = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/status")
+        pause, before = threading.Event(), ""
+        for _ in range(40):
+            lines = status.read_text().splitlines()
+            now = " ".join(line for line in lines if line.startswith(("State:", "voluntary_ctxt_switches:")))
+            if now == before and "sleeping" in now:
+                break
+            before = now
+            pause.wait(0.05)
         self.process.send_signal(number)
 
     def end(self):

@@ -265,6 +265,34 @@ def test_what_is_no_lock(wrong):
         calls.acquire(wrong)
 
 
+def notify(condition):
+    """Notify a condition."""
+    with condition:
+        condition.notify()
+
+
+def at_the_end_of_a_turn(monkeypatch, condition, notify, then=lambda: None):
+    """End the next turn of a wait for a shared condition just as somebody notifies it, and then do more; who that was."""
+    acquire, woken = condition._wait_semaphore.acquire, condition._woken_count.acquire
+    expected, notifying = threading.Event(), []
+
+    def end(block, timeout):
+        monkeypatch.setattr(condition._wait_semaphore, "acquire", acquire)
+        notifying.append(notify())
+        assert expected.wait(10)
+        then()
+        return False
+
+    def expect(block=True):  # noqa: FBT002 - the signature of an acquire
+        if block:  # it has counted a waiter, and waits for it
+            expected.set()
+        return woken(block)
+
+    monkeypatch.setattr(condition._wait_semaphore, "acquire", end)
+    monkeypatch.setattr(condition._woken_count, "acquire", expect)
+    return notifying
+
+
 class TestConditions:
     """Waiting for a condition."""
 
@@ -345,6 +373,32 @@ class TestConditions:
             condition.notify()
         assert isinstance(first.error(), Interrupted)
         assert second.result()
+
+    def test_a_notification_between_two_turns(self, background, monkeypatch):
+        """Who waits for a shared condition, in turns, counts as waiting between them as well."""
+        condition, stop = multiprocessing.Condition(), StopEvent()
+        notifying = at_the_end_of_a_turn(monkeypatch, condition, lambda: background(notify, condition))
+        with condition:
+            assert calls.wait(condition, stop=stop) is True
+        notifying[0].result()
+
+    def test_a_notification_that_meets_the_stop_of_a_turn_is_passed_on(self, background, monkeypatch):
+        """The next in line for a shared condition is woken by it."""
+        condition, stop, next_stop = multiprocessing.Condition(), StopEvent(), StopEvent()
+        monkeypatch.setattr(StopEvent, "poll_interval", 60.0)
+
+        def work():
+            with condition:
+                return calls.wait(condition, stop=next_stop)
+
+        following = background(work)
+        wait_until_blocked(next_stop)
+        notifying = at_the_end_of_a_turn(monkeypatch, condition, lambda: background(notify, condition), stop.set)
+        with condition, pytest.raises(Interrupted):
+            calls.wait(condition, stop=stop)
+        assert following.result() is True
+        notifying[0].result()
+        assert is_free(condition)
 
     @pytest.mark.parametrize("make", CONDITIONS[:2])
     def test_without_the_lock(self, make):

@@ -30,6 +30,9 @@ T = TypeVar("T")
 # Seconds for which a thread waits inside the lock's own acquire, as most locks are free again by then.
 _MOMENT = 0.0002
 
+# Seconds between two looks at whether a shared lock is free, while its holder may be about to notify.
+_TURN = 0.005
+
 _PLAIN: Any = type(threading.Lock())
 _REENTRANT: Any = type(threading.RLock())
 
@@ -106,13 +109,17 @@ def wait(waitable: Any, *, stop: StopLike = None, timeout: float | None = None) 
         RuntimeError: the condition is not acquired.
         TypeError: it is neither. For a `threading.Barrier`: `with calls.interrupting(barrier.abort): barrier.wait()`.
 
-    With a condition of `multiprocessing`, a stop is noticed within `StopEvent.poll_interval` seconds.
+    With a condition of `multiprocessing`, a stop is noticed within `StopEvent.poll_interval` seconds. One of another class
+    is waited for in turns, with its own `wait(timeout)`: a notification between two of them finds nobody, so `wait_for` is
+    what such a condition needs.
     """
     own = as_stop(stop)
     check(own)
     deadline = deadline_of(timeout)
     if Place.supports(waitable):
         _wait_notified(waitable, own, deadline)
+    elif _is_shared_condition(waitable):
+        _wait_notified_shared(waitable, own, deadline)
     elif hasattr(waitable, "notify") and not is_async(waitable.wait):
         ask(lambda seconds: bool(waitable.wait(seconds)), own, deadline)
     elif hasattr(waitable, "is_set") and (event := as_stop(waitable)) is not None:
@@ -167,6 +174,43 @@ def _wait_notified(condition: Any, own: StopEvent | None, deadline: float | None
             place.wait(deadline)
         finally:
             condition._acquire_restore(state)
+
+
+def _is_shared_condition(candidate: Any) -> bool:
+    # Made by `multiprocessing`, if that is loaded; its class is not what `multiprocessing.Condition` is.
+    return all(
+        type(getattr(candidate, name, None)).__module__ == "multiprocessing.synchronize"
+        for name in ("_lock", "_sleeping_count", "_woken_count", "_wait_semaphore")
+    )
+
+
+def _wait_notified_shared(condition: Any, own: StopEvent | None, deadline: float | None) -> None:
+    """The wait of a condition of `multiprocessing`, in which the thread is counted as one waiter from beginning to end.
+
+    Its own `wait(timeout)`, called in turns, would lose a notification that meets the end of a turn.
+    """
+    lock = condition._lock
+    if not lock._semlock._is_mine():
+        raise RuntimeError("cannot wait on un-acquired lock")
+    condition._sleeping_count.release()
+    levels = lock._semlock._count()
+    for _ in range(levels):
+        lock.release()
+    missed = False
+    try:
+        ask(lambda seconds: condition._wait_semaphore.acquire(True, seconds), own, deadline)
+    except BaseException:
+        # Who has the lock may be about to notify this very thread, and waits until it has said that it knows.
+        while not (is_owned := lock.acquire(False)) and not missed:
+            missed = condition._wait_semaphore.acquire(True, _TURN)
+        levels -= is_owned
+        raise
+    finally:
+        condition._woken_count.release()
+        for _ in range(levels):
+            lock.acquire()
+        if missed:
+            condition.notify()  # the next in line
 
 
 def _is_stock_semaphore(candidate: Any) -> bool:

@@ -280,6 +280,7 @@ SCENARIOS: dict[str, tuple[Callable[[Stopper], str], float, float]] = {
     "Semaphore": (lambda stopper: around_a_lock(stopper, lambda: threading.BoundedSemaphore(2), 2), 1.0, 0.0005),
     "multiprocessing.Lock": (lambda stopper: around_a_lock(stopper, multiprocessing.Lock), 0.1, 0.001),
     "Condition": (lambda stopper: at_a_condition(stopper, threading.Condition), 1.0, 0.0005),
+    "multiprocessing.Condition": (lambda stopper: at_a_condition(stopper, multiprocessing.Condition), 0.1, 0.001),
     "children": (of_children, 0.02, 0.01),
 }
 
@@ -293,7 +294,7 @@ def run(name: str, stops: int, seed: int) -> str:
         said = scenario(stopper)
         count = stopper.count
         del stopper
-    return f"{name:<24} {count:>8} stops, {said}, none lost, in {time.monotonic() - began:.1f} s"
+    return f"{name:<26} {count:>8} stops, {said}, none lost, in {time.monotonic() - began:.1f} s"
 
 
 def main() -> None:

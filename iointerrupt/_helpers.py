@@ -24,6 +24,7 @@ from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Parker
 from iointerrupt._stop import StopEvent
 from iointerrupt._wait import park, stops
+from iointerrupt._where import here
 
 TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name
 if TYPE_CHECKING:
@@ -82,6 +83,32 @@ def _work(jobs: list[Callable[[], object]]) -> None:
             thread.name = idle.name
 
 
+class LeftBehind:
+    """Calls in helpers that nobody waits for any more, and that are still at work. Each step is one atomic operation."""
+
+    def __init__(self) -> None:
+        self._calls: dict[object, str] = {}  # and what is said of them
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def add(self, call: object, what: str) -> None:
+        """It is left behind, at the line of the program that has led here."""
+        self._calls[call] = f"{what}, left behind at {here() or 'an unknown line'}"
+
+    def discard(self, call: object) -> None:
+        """It has ended."""
+        self._calls.pop(call, None)
+
+    def said(self) -> list[str]:
+        """What each is, and where it was left."""
+        return list(self._calls.values())
+
+    def clear(self) -> None:
+        """There is none, as in a forked child."""
+        self._calls.clear()
+
+
 class Helpers:
     """Daemon threads of one kind that a stop may leave behind.
 
@@ -99,7 +126,7 @@ class Helpers:
     def _forget(self) -> None:
         self._busy = 0
         self._queue: dict[Parker, None] = {}  # calls that wait for a place, oldest first
-        self._left: set[_Job] = set()  # abandoned, and still at work; each step is one atomic operation
+        self._left = LeftBehind()
 
     def run(
         self,
@@ -208,7 +235,7 @@ class _Job:
         if not self._fate.setdefault("abandoned", True):
             self._throw_away()
             return
-        self._helpers._left.add(self)
+        self._helpers._left.add(self, f"{self._helpers.name}, in {_name_of(self._function)}")
         if self.is_done():
             self._helpers._left.discard(self)
 
@@ -241,14 +268,24 @@ def _raise(error: BaseException) -> NoReturn:
     raise error
 
 
+def _name_of(function: Callable[[], Any]) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__qualname__", None) or repr(function)
+
+
 def abandoned_helpers() -> int:
     """How many helper threads a stop has left behind that are still stuck in their call."""
     return sum(helpers.abandoned() for helpers in _all_helpers) + len(left_behind)
 
 
-#: The calls in helpers that belong to no `Helpers`, that nobody waits for any more, and that are still at work. Whoever leaves
-#: one adds it, and it takes itself out when it has ended: each is one atomic operation.
-left_behind: set[object] = set()
+def abandoned() -> list[str]:
+    """Each of these calls, with the line of the program at which it was left behind."""
+    return [said for calls in (left_behind, *(helpers._left for helpers in _all_helpers)) for said in calls.said()]
+
+
+#: The calls in helpers that belong to no `Helpers`. Whoever leaves one adds it, and it takes itself out when it has ended.
+left_behind = LeftBehind()
 _all_helpers: list[Helpers] = []
 _idle: list[_Idle] = []
 

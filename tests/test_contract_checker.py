@@ -91,7 +91,10 @@ def leaks_a_descriptor(reader, stop):
         (takes_before_it_asks, "still blocked|was expected"),
         (returns_nothing, "did not stop it: it returned b''"),
         (raises_something_else, "raised OSError"),
-        (leaks_a_descriptor, "left behind: descriptor .*pipe"),
+        (
+            leaks_a_descriptor,
+            r"left behind:\n  descriptor .*pipe .* made at .*test_contract_checker\.py:\d+ in leaks_a_descriptor",
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -115,7 +118,9 @@ def test_leftover_thread_is_named():
         threading.Thread(target=leave.wait, args=(10,), name="forgotten").start()
         return good(reader, stop)
 
-    with pytest.raises(AssertionError, match="left behind: thread forgotten"):
+    with pytest.raises(
+        AssertionError, match=r"left behind:\n  thread 'forgotten', .* started at .* in starts_a_thread"
+    ):
         check_interruptible(reading(starts_a_thread), kinds=["StopEvent"], timeout=0.1)
     leave.set()
 

@@ -120,7 +120,7 @@ class _Reader:
 
     def leave(self) -> None:
         """Nobody waits any more for what the thread does."""
-        left_behind.add(self)
+        left_behind.add(self, f"{NAME}, in iter_chunks")
         if not self._is_running:
             left_behind.discard(self)
 

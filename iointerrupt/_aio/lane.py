@@ -166,7 +166,7 @@ class Lane:
                 return False
             operation.settle = settle
             if operation.has_begun:
-                left_behind.add(operation)
+                left_behind.add(operation, f"{NAME}, in {operation.name}")
         return True
 
     def settle(self, operation: Operation, settle: Callable[[Operation], None]) -> None:

@@ -104,7 +104,7 @@ class _Action:
             is_acting = self._is_acting
         self._over.unpark()
         if is_acting and not self._returned.wait(grace):
-            left_behind.add(self)
+            left_behind.add(self, f"the action {self._action!r}")
             if self._returned.is_set():
                 left_behind.discard(self)
 

@@ -6,7 +6,6 @@ little: they stand in `queue` or `threading`. So what is reported first is the i
 
 from __future__ import annotations
 
-import os
 import sys
 import textwrap
 import traceback
@@ -15,10 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from iointerrupt._threads.thread import Thread
-
-_STANDARD = os.path.dirname(os.__file__) + os.sep
-_INSTALLED = tuple(os.path.join(_STANDARD, name) + os.sep for name in ("site-packages", "dist-packages"))
-_LIBRARY = os.path.dirname(os.path.dirname(__file__)) + os.sep
+from iointerrupt._where import is_of_the_program
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +34,7 @@ class Straggler:
     @property
     def where(self) -> traceback.FrameSummary | None:
         """The innermost frame that is neither of the standard library nor of this one; None if there is none."""
-        return next((frame for frame in reversed(self.stack) if _is_of_the_program(frame.filename)), None)
+        return next((frame for frame in reversed(self.stack) if is_of_the_program(frame.filename)), None)
 
     def __str__(self) -> str:
         where = self.where
@@ -61,9 +57,3 @@ def _find(
         stack = traceback.StackSummary() if frame is None else traceback.extract_stack(frame)
         found.append(Straggler(thread, stack, tuple(_find(inner(thread), inner, frames))))
     return found
-
-
-def _is_of_the_program(filename: str) -> bool:
-    if filename.startswith((_LIBRARY, "<frozen ")):
-        return False
-    return not filename.startswith(_STANDARD) or filename.startswith(_INSTALLED)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from iointerrupt._errors import DeadlineExceeded, Interrupted
 from iointerrupt._stop import StopEvent, use_stop
 from iointerrupt._types import StopLike
-from iointerrupt.testing._leaks import leaves_nothing
+from iointerrupt.testing._leaks import no_leaks
 from iointerrupt.testing._stops import StopAfter, wait_until_blocked
 
 
@@ -104,15 +104,15 @@ def check_interruptible(make_operation: MakeOperation, *, kinds: Iterable[str] =
     """
     kinds = [_Kind(name).name for name in kinds]
     suite = _Suite(make_operation, timeout)
-    with leaves_nothing("the operation, when it completes,", timeout):
+    with no_leaks("the operation, when it completes,", timeout=timeout):
         suite.completes()
     for name in kinds:
         for promise in (suite.stops_before, suite.stops_while_blocked, suite.completes_under_a_stop):
-            with leaves_nothing(f"the operation, checked with a {name} ({promise.__name__}),", timeout):
+            with no_leaks(f"the operation, checked with a {name} ({promise.__name__}),", timeout=timeout):
                 promise(_Kind(name))
-    with leaves_nothing("the operation, at a deadline,", timeout):
+    with no_leaks("the operation, at a deadline,", timeout=timeout):
         suite.keeps_a_deadline()
-    with leaves_nothing("the operation, stopped at each check,", timeout):
+    with no_leaks("the operation, stopped at each check,", timeout=timeout):
         suite.stops_at_each_check()
 
 

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from iointerrupt import Interrupted, StopEvent, calls, use_stop
-from iointerrupt.testing._leaks import leaves_nothing
+from iointerrupt.testing import no_leaks
 
 WORKERS = 6
 
@@ -289,7 +289,7 @@ def run(name: str, stops: int, seed: int) -> str:
     """Run one scenario with about so many stops; returns a line that says what happened."""
     scenario, part, pause = SCENARIOS[name]
     began = time.monotonic()
-    with leaves_nothing(f"the scenario {name}"):
+    with no_leaks(f"the scenario {name}"):
         stopper = Stopper(max(LEAST, int(stops * part)), seed, pause)
         said = scenario(stopper)
         count = stopper.count

@@ -8,7 +8,8 @@ Three kinds of response come here, and differ in how a blocked read is ended:
   down (`_Shutter`), which ends the read. What that looks like depends on the body: an error for one with a length, but
   the regular end of one that lasts until the connection closes. So what a read returns after that is not believed
   before the stop has been asked;
-- mocked, cached, or read already: nothing to wait for, so it stops between two chunks.
+- mocked or cached, from no socket: what is read sees all of these stops as the current one (`_http.mocked`), and may wait
+  for them; or read already, when it is sliced. In any case it stops between two chunks.
 
 Ownership: a response is read by one thread. The callback runs in the thread that sets the stop and touches nothing but
 the socket, until the connection goes back to its pool, where it may be another response's next. `_Shutter` is therefore
@@ -24,7 +25,7 @@ import io
 import socket
 import threading
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import requests
 from urllib3.exceptions import DecodeError, ProtocolError, ReadTimeoutError, SSLError
@@ -33,10 +34,11 @@ from iointerrupt import sockets
 from iointerrupt._errors import Interrupted, ResourceBusy
 from iointerrupt._http.direct import LEAST_DIRECT_READ, DirectReader, read1
 from iointerrupt._http.idle import Shared
+from iointerrupt._http.mocked import Under, gives_what_comes, obey
 from iointerrupt._http.pool import innermost
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.callbacks import Registration
-from iointerrupt._stop import StopEvent, as_stop, check_timeout, current_stop, use_stop
+from iointerrupt._stop import StopEvent, as_stop, check_timeout
 from iointerrupt._types import StopLike
 from iointerrupt._wait import check, stops
 
@@ -120,7 +122,7 @@ def iter_chunks(
         chunk_size: bytes; how long a chunk may be. A chunk is what has arrived: nothing is held back until a chunk is
             full, and none is empty.
         timeout: seconds to wait for the next bytes, more than 0; None for the timeout of the request. A body without a
-            socket, such as a mocked one, has nothing to wait for.
+            socket is told it if it has a `settimeout`, as those of `testing` do.
         decode: whether to undo the `Content-Encoding`, gzip for example, as `iter_content` does. What a transfer coding
             (`chunked`) adds is undone in any case.
 
@@ -135,9 +137,10 @@ def iter_chunks(
         ResourceBusy: another thread is reading from the iterator.
         TypeError, ValueError: at the call; an argument cannot be what it is.
 
-    The response of somebody else's session is stopped by shutting its socket down, on a mocked one, and one that was
-    read already, the stop is looked at between two chunks; so is the stop that the `Session` or the `Adapter` has by
-    then. After the last chunk the connection is back in its pool.
+    The response of somebody else's session is stopped by shutting its socket down. On a mocked one, and one that was
+    read already, the stop is looked at between two chunks, and so is the stop that the `Session` or the `Adapter` has by
+    then; for a mocked body that can be interrupted, such as a file of this library, they are the current stop while it
+    is read. After the last chunk the connection is back in its pool.
     """
     if not isinstance(response, requests.Response):
         raise TypeError(f"response must be a requests.Response, not {type(response).__name__}")
@@ -167,6 +170,8 @@ def check_chunk_size(chunk_size: int) -> None:
 def came_through(response: requests.Response, shared: Shared) -> None:
     """Let the response know what its adapter shares: whoever iterates over it then stops on the adapter's stop too."""
     vars(response)["_iointerrupt_shared"] = shared
+    if not _is_from_network(response.raw):
+        obey(response.raw, shared)
 
 
 class _Stops:
@@ -241,8 +246,10 @@ def _stream(
     response: requests.Response, ends: _Stops, chunk_size: int, timeout: float | None, *, decode: bool
 ) -> Generator[bytes, None, None]:
     sock = _socket_of(response.raw)
-    if sock is not None and timeout is not None:
-        sock.settimeout(timeout)
+    if timeout is not None:
+        settimeout = getattr(getattr(response.raw, "_fp", None) if sock is None else sock, "settimeout", None)
+        if settimeout is not None:
+            settimeout(timeout)
     end = _ways_to_end(response.raw, sock)
     moved = 0
     try:
@@ -274,11 +281,12 @@ def _stream(
 
 def _reader(raw: Any, sock: Any, chunk_size: int, *, decode: bool) -> Callable[[], bytes]:
     """A function that returns the next bytes of the body, and none at its end."""
+    from_network = _is_from_network(raw)
     # A chunk (of the transfer coding) that `stream` has begun is one that it has to end: it counts by itself.
-    if _is_from_network(raw) and not raw.chunk_left:
+    if not raw.chunk_left if from_network else gives_what_comes(raw):
         # Without an encoding to undo, "decoding" would copy each chunk through a buffer.
         decode = decode and bool(raw.headers.get("Content-Encoding"))
-        size = min(chunk_size, _LARGEST_READ)
+        size = min(chunk_size, _LARGEST_READ) if from_network else chunk_size
         if not decode and type(sock) is sockets.Socket and raw.length_remaining and size >= LEAST_DIRECT_READ:
             return DirectReader(raw, sock, size)
         return functools.partial(read1, raw, size, decode_content=decode)
@@ -299,38 +307,21 @@ def _socket_of(raw: Any) -> Any:
     return sock if isinstance(sock, socket.socket) else None
 
 
-class _BetweenChunks:
-    """A body that has nothing to wait for."""
+class _CurrentStop:
+    """A body from a socket of ours, which sees its own stop and the current one; or from no socket."""
 
-    def read(self, read: Callable[[], bytes], own: StopEvent | None) -> bytes:  # noqa: ARG002 - the others need it
+    def __init__(self) -> None:
+        self._under = Under()
+
+    def read(self, read: Callable[[], bytes], own: StopEvent | None) -> bytes:
         """Read the next bytes, unless `own` or the current stop ends that."""
-        return read()
+        return read() if own is None else cast("bytes", self._under(own, read))
 
     def call_off(self) -> None:
         """Leave the connection alone from now on."""
 
 
-class _OwnSocket(_BetweenChunks):
-    """A body from a socket of ours, which sees its own stop and the current one."""
-
-    def __init__(self) -> None:
-        self._both: tuple[StopEvent, StopEvent, StopEvent] | None = None
-
-    def read(self, read: Callable[[], bytes], own: StopEvent | None) -> bytes:
-        if own is None:
-            return read()
-        with use_stop(self._joined(own, current_stop())):
-            return read()
-
-    def _joined(self, own: StopEvent, current: StopEvent | None) -> StopEvent:
-        if current is None or current is own:
-            return own
-        if self._both is None or self._both[:2] != (own, current):
-            self._both = own, current, StopEvent(own, current)  # kept, as the next read will want the same
-        return self._both[2]
-
-
-class _Shutter(_BetweenChunks):
+class _Shutter(_CurrentStop):
     """A body from a plain socket, which is shut down when a stop fires."""
 
     def __init__(self, raw: Any, sock: socket.socket) -> None:
@@ -387,10 +378,8 @@ class _Shutter(_BetweenChunks):
         raise Interrupted  # the stop has been cleared since
 
 
-def _ways_to_end(raw: Any, sock: socket.socket | None) -> _BetweenChunks:
-    if sock is None:
-        return _BetweenChunks()
-    return _OwnSocket() if isinstance(sock, sockets.Socket) else _Shutter(raw, sock)
+def _ways_to_end(raw: Any, sock: socket.socket | None) -> _CurrentStop:
+    return _CurrentStop() if sock is None or isinstance(sock, sockets.Socket) else _Shutter(raw, sock)
 
 
 def _close(response: requests.Response) -> None:

@@ -1,16 +1,13 @@
-"""What tests of threads and signals share: functions that block or fail, and signals that come while they do."""
+"""What tests of threads share: functions that block or fail, programs, and a system that has no more threads."""
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import textwrap
 import threading
-from contextlib import contextmanager
 
 from iointerrupt import Interrupted, current_stop
-from iointerrupt._signal.blocked import observers
 
 
 def block():
@@ -29,58 +26,6 @@ def fail_when_stopped(error):
         block()
     except Interrupted:
         raise error from None
-
-
-@contextmanager
-def when_blocked(*numbers, since=(), then=None):
-    """While the block runs: once this thread, the main one, blocks in an operation of the library, send it a signal.
-
-    Each further signal is sent once it blocks after its event in `since` is set; at the end `then` is called.
-    """
-    me = threading.get_ident()
-    steps = [threading.Event() for _ in numbers]
-    ended = threading.Event()
-
-    def observe():
-        if threading.get_ident() == me:
-            for step, event in zip(steps, (None, *since), strict=True):
-                if event is None or event.is_set():
-                    step.set()
-
-    def act():
-        for step, number in zip(steps, numbers, strict=True):
-            step.wait()
-            send(me, number, ended)
-        if then is not None:
-            then()
-
-    observers[act] = observe
-    thread = threading.Thread(target=act, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        observers.pop(act)
-        ended.set()
-        for step in steps:
-            step.set()
-        thread.join()
-
-
-def send(thread, number, ended):
-    """Send a signal to a thread that is about to block, until it has handled it.
-
-    One that comes just before the system call that blocks is handled after that, which is with the next signal only.
-    """
-    before = None
-    while not ended.wait(0.001 if before is None else 0.05):
-        frame = sys._current_frames()[thread]
-        if before is None and frame.f_code.co_name in {"park", "poll"}:
-            before = frame
-        if before is not None:
-            if frame is not before:
-                return
-            signal.pthread_kill(thread, number)
 
 
 def run_program(program, **expected):

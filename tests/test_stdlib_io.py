@@ -86,8 +86,8 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture(autouse=True)
-def leaves_nothing_behind() -> None:
+@pytest.fixture
+def no_leaks() -> None:
     """In place of the check after every other test: what these leave behind is not ours to judge."""
 
 

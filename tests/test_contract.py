@@ -17,9 +17,9 @@ import trustme
 
 from iointerrupt import StopEvent, as_stop, files, http, sockets
 from iointerrupt._wait import check
-from iointerrupt.testing import Operation
-from tests import servers
+from iointerrupt.testing import FaultServer, Operation, steps
 from tests.operations import InThread, Operations, a_fifo, with_stop
+from tests.scripts import always
 
 # Fills the buffers of any socket or pipe here, so that a write of it blocks.
 PLENTY = 1 << 20
@@ -537,23 +537,17 @@ def web(request, *, half=False, context=None):
     """A request to a server that answers, or sends the second half of its body, only when released."""
     release = threading.Event()
 
-    def script(peer):
-        while peer.request() is not None:
-            if half:
-                peer.answer(b"abc", length=6)
-                release.wait(20)
-                peer.send(b"def")
-            else:
-                release.wait(20)
-                peer.answer(b"abcdef")
-
-    with servers.Server(script, tls=context) as server, http.Session() as session:
-        try:
-            yield Operation(
-                run=lambda stop: with_stop(session, stop, lambda: request(session, server.url)), release=release.set
-            )
-        finally:
-            release.set()
+    stall = steps.stall(until=release)
+    answer = (
+        [steps.head(length=6), steps.send(b"abc"), stall, steps.send(b"def")]
+        if half
+        else [stall, steps.answer(b"abcdef")]
+    )
+    script = [steps.repeat(steps.expect(), *answer)]
+    with FaultServer(script, tls=context or False) as server, http.Session() as session:
+        yield Operation(
+            run=lambda stop: with_stop(session, stop, lambda: request(session, server.url)), release=release.set
+        )
 
 
 def read_open(session, url):
@@ -585,13 +579,8 @@ def http_iter_chunks_of_a_foreign_response():
     """The rest of a body of which somebody else's session has read the headers."""
     release, waiting = threading.Event(), threading.Event()
 
-    def script(peer):
-        peer.request()
-        peer.answer(b"abc", length=6)
-        release.wait(20)
-        peer.send(b"def")
-
-    with servers.Server(script) as server:
+    stall = steps.stall(until=release)
+    with FaultServer([steps.expect(), steps.answer(b"abc", length=6), stall, steps.send(b"def")]) as server:
 
         def run(stop):
             # Before the request, which is not ours and would not stop.
@@ -602,10 +591,7 @@ def http_iter_chunks_of_a_foreign_response():
                 waiting.set()
                 return first + b"".join(chunks)
 
-        try:
-            yield Operation(run=run, release=release.set, wait_until_blocked=lambda stop: waiting.wait(20))
-        finally:
-            release.set()
+        yield Operation(run=run, release=release.set, wait_until_blocked=lambda stop: waiting.wait(20))
 
 
 @operation
@@ -613,27 +599,19 @@ def http_upload():
     """The sending of a body that the server takes only when released."""
     release = threading.Event()
 
-    def script(peer):
-        release.wait(20)
-        while peer.request() is not None:
-            peer.answer(b"taken")
-
-    with servers.Server(script) as server, http.Session() as session:
+    with FaultServer([steps.stall(until=release), *always(b"taken")]) as server, http.Session() as session:
         body = bytes(32 << 20)
-        try:
-            yield Operation(
-                run=lambda stop: with_stop(session, stop, lambda: session.put(server.url, data=body).content),
-                release=release.set,
-            )
-        finally:
-            release.set()
+        yield Operation(
+            run=lambda stop: with_stop(session, stop, lambda: session.put(server.url, data=body).content),
+            release=release.set,
+        )
 
 
 @operation
 def http_wait_for_a_pooled_connection():
     """A request that waits for the only connection of a pool, which another response holds."""
     with (
-        servers.Server(servers.always(b"body")) as server,
+        FaultServer(always(b"body")) as server,
         http.Session(pool_size=1, pool_block=True) as session,
         session.get(server.url, stream=True) as holder,
     ):

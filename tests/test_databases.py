@@ -26,9 +26,8 @@ import pytest
 
 from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, abandoned_helpers, use_stop
 from iointerrupt.calls import call, interrupting, sleep
-from iointerrupt.testing import KINDS, Operation, check_interruptible, wait_until_blocked
+from iointerrupt.testing import KINDS, Background, Operation, check_interruptible, wait_until_blocked
 from tests import postgres
-from tests.conftest import Background
 
 ROUNDS = 100
 

@@ -13,8 +13,8 @@ import trustme
 import urllib3
 
 from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, http, sockets, use_stop
-from iointerrupt.testing import StopAfter, wait_until_blocked
-from tests.servers import Peer, Server, always, in_turn, stall, stall_in_body
+from iointerrupt.testing import Connection, FaultServer, StopAfter, steps, wait_until_blocked
+from tests.scripts import STALL, STALL_IN_BODY, always
 
 
 @pytest.fixture(autouse=True)
@@ -68,11 +68,12 @@ def in_order(pool: urllib3.HTTPConnectionPool, maxsize: int = 10) -> None:
 class TestPhases:
     """A stop in each phase of a request: Interrupted, one connection, a pool in order, a session that works on."""
 
-    def interrupt(self, background, session, url, reason="now", reached=None, **request):
-        """Stop a request that is blocked, once the server has `reached` its point, and give the session another stop."""
+    def interrupt(self, background, session, url, reason="now", server=None, stalls=1, **request):
+        """Stop a request that is blocked, once the server, if given, stalls, and give the session another stop."""
         stop = session.stop
         running = background(session.request, request.pop("method", "GET"), url, **request)
-        assert reached is None or reached.wait(10)
+        if server is not None:
+            server.wait_for("stall", stalls)
         wait_until_blocked(stop)
         stop.set(reason)
         error = running.error()
@@ -83,8 +84,8 @@ class TestPhases:
 
     def test_headers(self, background, session):
         """Waiting for the headers stops; the connection is closed, and the session goes on with another stop."""
-        with Server(in_turn(stall, always())) as server:
-            self.interrupt(background, session, server.url, reached=server.reached)
+        with FaultServer(STALL, always()) as server:
+            self.interrupt(background, session, server.url, server=server)
             pool = pool_of(session.get_adapter(server.url), server.url)
             in_order(pool)
             assert session.get(server.url).content == b"hello"
@@ -98,7 +99,7 @@ class TestPhases:
             content: bytes = session.get(server.url, stream=stream).content
             return content
 
-        with Server(stall_in_body) as server:
+        with FaultServer(STALL_IN_BODY) as server:
             running = background(read)
             wait_until_blocked(session.stop)
             session.stop.set()
@@ -120,7 +121,7 @@ class TestPhases:
     )
     def test_ways_to_read(self, background, session, read):
         """However a streamed body is read, reading it stops, and the connection is gone."""
-        with Server(stall_in_body) as server:
+        with FaultServer(STALL_IN_BODY) as server:
             response = session.get(server.url, stream=True)
             running = background(read, response)
             wait_until_blocked(session.stop)
@@ -167,101 +168,82 @@ class TestPhases:
 
     def test_tls_handshake(self, background, session, authority):
         """The TLS handshake stops, with a server that never answers it."""
-        with Server(Peer.until_closed) as server:
+        with FaultServer([steps.read_to_end()]) as server:
             self.interrupt(background, session, f"https://127.0.0.1:{server.port}/", verify=authority[1])
             in_order(pool_of(session.get_adapter(server.url), server.url))
 
     def test_tls_headers_and_body(self, background, session, authority, tls):
         """Over TLS, waiting for the headers stops, and reading the body too."""
-
-        def script(peer: Peer) -> None:
-            request = peer.head()
-            assert request is not None
-            if request.path != "/stall":
-                peer.answer(b"half", length=8 if request.path == "/half" else 4)
-            peer.server.reached.set()
-            peer.until_closed()
-
+        paths = {
+            "/stall": [steps.stall()],
+            "/half": [steps.head(length=8), steps.send(b"half"), steps.stall()],
+            "/": [steps.answer(b"half")],
+        }
         session.verify = authority[1]
-        with Server(script, tls=tls) as server:
-            for path in ("/stall", "/half"):
-                self.interrupt(background, session, server.url + path, reached=server.reached)
+        with FaultServer([steps.route(paths)], tls=tls) as server:
+            for number, path in enumerate(("/stall", "/half"), 1):
+                self.interrupt(background, session, server.url + path, server=server, stalls=number)
                 in_order(pool_of(session.get_adapter(server.url), server.url))
-                server.reached.clear()
             assert session.get(server.url).content == b"half"
 
     @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
     @pytest.mark.parametrize("body", ["bytes", "file", "generator"])
     def test_upload(self, background, session, authority, tls, body, encrypted):
         """Sending the body stops, with a server that does not read it."""
-        more = threading.Event()
-
-        def never_reads(peer: Peer) -> None:
-            peer.head()
-            more.wait(20)
-
         data = {
             "bytes": b"x" * 30_000_000,
             "file": io.BytesIO(b"x" * 30_000_000),
             "generator": (b"x" * 100_000 for _ in range(300)),
         }[body]
-        with Server(never_reads, tls=tls if encrypted else None) as server:
-            try:
-                self.interrupt(background, session, server.url, method="POST", data=data, verify=authority[1])
-                in_order(pool_of(session.get_adapter(server.url), server.url))
-            finally:
-                more.set()
+        never_reads = [steps.expect("POST", read_body=False), steps.stall()]
+        with FaultServer(never_reads, tls=tls if encrypted else False) as server:
+            self.interrupt(
+                background, session, server.url, server=server, method="POST", data=data, verify=authority[1]
+            )
+            in_order(pool_of(session.get_adapter(server.url), server.url))
 
     def test_redirects(self, session):
         """A redirect loop stops between two requests."""
         hops = []
 
-        def hop(peer: Peer) -> None:
-            while (request := peer.request()) is not None:
+        def hop(connection: Connection) -> None:
+            while (request := connection.read_request()) is not None:
                 hops.append(request.path)
                 if len(hops) == 3:
                     session.stop.set("enough")
-                peer.answer(status="302 Found", headers={"Location": f"/{len(hops)}"})
+                connection.answer(status=302, headers={"Location": f"/{len(hops)}"})
 
         session.max_redirects = 1000
-        with Server(hop) as server, pytest.raises(Interrupted, match="enough"):
+        with FaultServer([hop]) as server, pytest.raises(Interrupted, match="enough"):
             session.get(server.url)
         assert len(hops) == 3
         in_order(pool_of(session.get_adapter("http://"), ""))
 
     def test_proxy_connect(self, background, session, authority):
         """Waiting for a proxy's answer to CONNECT stops."""
-        seen = []
-
-        def proxy(peer: Peer) -> None:
-            seen.append(peer.head())
-            peer.server.reached.set()
-            peer.until_closed()
-
-        with Server(proxy) as server:
+        with FaultServer([steps.expect("CONNECT", "origin.test:443"), steps.stall()]) as server:
             proxies = {"https": server.url}
-            self.interrupt(background, session, "https://origin.test/", reached=server.reached, proxies=proxies)
-            assert (seen[0].method, seen[0].path) == ("CONNECT", "origin.test:443")
+            self.interrupt(background, session, "https://origin.test/", server=server, proxies=proxies)
             manager = session.get_adapter("https://").proxy_manager[server.url]
             in_order(manager.pools.get(next(iter(manager.pools.keys()))))
 
     def test_deadline(self, session):
         """A deadline raises DeadlineExceeded, also where requests turns a timeout into its own error."""
         session.stop = StopEvent(timeout=0.05)
-        with Server(stall) as server, pytest.raises(DeadlineExceeded):
+        with FaultServer(STALL) as server, pytest.raises(DeadlineExceeded):
             session.get(server.url, timeout=20)
 
     def test_stop_is_set_before(self, session):
         """With a stop that is set, no connection is made."""
         session.stop.set("early")
-        with Server(always()) as server:
+        with FaultServer(always()) as server:
             with pytest.raises(Interrupted, match="early"):
                 session.get(server.url)
             assert server.connections == 0
 
     def test_at_each_check(self):
         """Wherever in a request the stop comes, it raises Interrupted or the answer is whole; the pool is in order."""
-        with Server(always()) as server, http.Session() as session:
+        with FaultServer(always()) as server, http.Session() as session:
             assert session.get(server.url).content == b"hello"
             pool = pool_of(session.get_adapter(server.url), server.url)
             for n in range(1, 100):
@@ -284,28 +266,23 @@ class TestPhases:
                 content: bytes = session.get(server.url).content
                 return content
 
-        release = threading.Event()
-
-        def script(peer: Peer) -> None:
-            peer.request()
-            release.wait(20)
-            peer.answer(b"late")
-
-        with Server(script) as server, http.Session() as session:
+        script = [steps.expect(), steps.stall(), steps.answer(b"late")]
+        with FaultServer(script) as server, http.Session() as session:
             running = [background(get, stop) for stop in stops]
             for stop in stops:
                 wait_until_blocked(stop)
+            server.wait_for("stall", len(stops))
             for stop in stops[::2]:
                 stop.set()
             for one in running[::2]:
                 assert isinstance(one.error(), Interrupted)
-            release.set()
+            server.resume()
             assert [one.result() for one in running[1::2]] == [b"late", b"late"]
 
     def test_no_retry(self, background):
         """An interrupted request is not tried again."""
-        with Server(stall) as server, http.Session(stop=StopEvent(), retries=http.Retry(5)) as session:
-            self.interrupt(background, session, server.url, reached=server.reached)
+        with FaultServer(STALL) as server, http.Session(stop=StopEvent(), retries=http.Retry(5)) as session:
+            self.interrupt(background, session, server.url, server=server)
             assert server.connections == 1
 
 
@@ -313,19 +290,19 @@ class TestProxies:
     """Requests through proxies are answered, and stop."""
 
     @staticmethod
-    def relay(peer: Peer) -> None:
+    def relay(connection: Connection) -> None:
         """An http proxy that connects where CONNECT says, or answers a forwarded request itself."""
-        head = peer.head()
+        head = connection.read_request(body=False)
         assert head is not None
         if head.method != "CONNECT":
-            peer.answer(f"for {head.path}".encode())
+            connection.answer(f"for {head.path}".encode())
             return
         host, port = head.path.rsplit(":", 1)
-        with sockets.create_connection((host, int(port)), stop=peer.server.stop) as target:
-            peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
-            back = threading.Thread(target=TestProxies.pump, args=(target, peer.sock))
+        with sockets.create_connection((host, int(port)), stop=connection.server.stop) as target:
+            connection.send(b"HTTP/1.1 200 OK\r\n\r\n")
+            back = threading.Thread(target=TestProxies.pump, args=(target, connection.sock))
             back.start()
-            TestProxies.pump(peer.sock, target)
+            TestProxies.pump(connection.sock, target)
             back.join(10)
 
     @staticmethod
@@ -341,7 +318,7 @@ class TestProxies:
 
     def test_forwarding(self, session):
         """An http request goes to the proxy with the whole URL."""
-        with Server(self.relay) as proxy:
+        with FaultServer([self.relay]) as proxy:
             response = session.get("http://origin.test/x", proxies={"http": proxy.url})
             assert response.content == b"for http://origin.test/x"
 
@@ -350,8 +327,8 @@ class TestProxies:
         """An https request goes through a tunnel, TLS in TLS for an https proxy; reading from it stops."""
         session.verify = authority[1]
         with (
-            Server(self.relay, tls=tls if encrypted else None) as proxy,
-            Server(in_turn(always(b"through"), stall_in_body), tls=tls) as origin,
+            FaultServer([self.relay], tls=tls if encrypted else False) as proxy,
+            FaultServer(always(b"through"), STALL_IN_BODY, tls=tls) as origin,
         ):
             session.proxies = {"https": proxy.url}
             assert session.get(origin.url, headers={"Connection": "close"}).content == b"through"
@@ -364,7 +341,7 @@ class TestProxies:
 
     def test_https_proxy_handshake(self, session, authority, background):
         """The TLS handshake with an https proxy stops."""
-        with Server(Peer.until_closed) as proxy:
+        with FaultServer([steps.read_to_end()]) as proxy:
             session.verify = authority[1]
             running = background(
                 session.get, "https://origin.test/", proxies={"https": f"https://127.0.0.1:{proxy.port}"}
@@ -374,19 +351,19 @@ class TestProxies:
             assert isinstance(running.error(), Interrupted)
 
     @staticmethod
-    def socks(peer: Peer) -> None:
+    def socks(connection: Connection) -> None:
         """A SOCKS5 proxy (RFC 1928) without authentication that reaches IPv4 addresses and names."""
-        _, methods = peer.file.read(2)
-        peer.file.read(methods)
-        peer.send(b"\x05\x00")
-        _, _, _, kind = peer.file.read(4)
-        host = socket.inet_ntoa(peer.file.read(4)) if kind == 1 else peer.file.read(peer.file.read(1)[0]).decode()
-        port = int.from_bytes(peer.file.read(2), "big")
-        with sockets.create_connection((host, port), stop=peer.server.stop) as target:
-            peer.send(b"\x05\x00\x00\x01" + bytes(6))
-            back = threading.Thread(target=TestProxies.pump, args=(target, peer.sock))
+        _, methods = connection.read(2)
+        connection.read(methods)
+        connection.send(b"\x05\x00")
+        _, _, _, kind = connection.read(4)
+        host = socket.inet_ntoa(connection.read(4)) if kind == 1 else connection.read(connection.read(1)[0]).decode()
+        port = int.from_bytes(connection.read(2), "big")
+        with sockets.create_connection((host, port), stop=connection.server.stop) as target:
+            connection.send(b"\x05\x00\x00\x01" + bytes(6))
+            back = threading.Thread(target=TestProxies.pump, args=(target, connection.sock))
             back.start()
-            TestProxies.pump(peer.sock, target)
+            TestProxies.pump(connection.sock, target)
             back.join(10)
 
     @pytest.mark.parametrize("encrypted", [False, True], ids=["http", "https"])
@@ -394,8 +371,8 @@ class TestProxies:
         """A request goes through a SOCKS proxy; reading from it stops."""
         session.verify = authority[1]
         with (
-            Server(self.socks) as proxy,
-            Server(in_turn(always(b"through"), stall_in_body), tls=tls if encrypted else None) as origin,
+            FaultServer([self.socks]) as proxy,
+            FaultServer(always(b"through"), STALL_IN_BODY, tls=tls if encrypted else False) as origin,
         ):
             url = f"socks5h://127.0.0.1:{proxy.port}"
             session.proxies = {"http": url, "https": url}
@@ -409,13 +386,11 @@ class TestProxies:
 
     def test_socks_negotiation(self, session, background):
         """Negotiating with a SOCKS proxy that does not answer stops; the helper goes when the proxy does."""
-        release = threading.Event()
-        with Server(lambda peer: release.wait(20)) as proxy:
+        with FaultServer([steps.stall()]) as proxy:
             running = background(session.get, "http://x.test/", proxies={"http": f"socks5h://127.0.0.1:{proxy.port}"})
             wait_until_blocked(session.stop)
             session.stop.set()
             assert isinstance(running.error(), Interrupted)
-            release.set()
 
     def test_socks_helpers_in_use(self, session, background, monkeypatch):
         """The connect timeout holds where all helpers hang, too."""
@@ -438,20 +413,15 @@ class TestPool:
 
     def test_keep_alive(self, session):
         """Two requests, one after the other, use one connection."""
-        with Server(always()) as server:
+        with FaultServer(always()) as server:
             for _ in range(2):
                 assert session.get(server.url).content == b"hello"
             assert server.connections == 1
 
     def test_new_stop_on_pooled_connection(self, background, session):
         """A stop that the session gets holds on a connection that it has already; the old one does not."""
-
-        def script(peer: Peer) -> None:
-            peer.request()
-            peer.answer(b"first")
-            stall(peer)
-
-        with Server(script) as server:
+        script = [steps.expect(), steps.answer(b"first"), *STALL]
+        with FaultServer(script) as server:
             assert session.get(server.url).content == b"first"
             old, session.stop = session.stop, StopEvent()
             old.set()
@@ -464,7 +434,7 @@ class TestPool:
     def test_wait_for_connection_stops(self, background):
         """The wait for a connection of a full pool stops, and takes nothing from it."""
         with (
-            Server(stall) as server,
+            FaultServer(STALL) as server,
             http.Session(stop=StopEvent(), pool_size=1, pool_block=True) as session,
         ):
             first_stop, second_stop = StopEvent(), StopEvent()
@@ -485,7 +455,7 @@ class TestPool:
 
     def test_returned_connection_wakes_one(self, background):
         """Each connection that comes back serves one of those who wait, until all have been served."""
-        with Server(always()) as server, http.Session(pool_size=2, pool_block=True) as session:
+        with FaultServer(always()) as server, http.Session(pool_size=2, pool_block=True) as session:
             running = [background(session.get, server.url) for _ in range(20)]
             assert [one.result().content for one in running] == [b"hello"] * 20
             assert server.connections <= 2

@@ -9,7 +9,6 @@ import gzip
 import io
 import signal
 import socket
-import struct
 import tarfile
 import threading
 import zlib
@@ -20,8 +19,8 @@ import responses
 
 from iointerrupt import DeadlineExceeded, Interrupted, ResourceBusy, StopEvent, http, sockets, use_stop
 from iointerrupt._signal.latch import Parker
-from iointerrupt.testing import StopAfter, wait_until_blocked
-from tests.servers import Peer, Server, always, stall_in_body
+from iointerrupt.testing import Connection, FaultServer, StopAfter, steps, wait_until_blocked
+from tests.scripts import STALL_IN_BODY, always
 from tests.test_http import authority, in_order, plain_environment, pool_of, session, tls  # noqa: F401 - fixtures
 
 
@@ -32,18 +31,22 @@ def any_session(request):
         yield session
 
 
-def until_closed_body(peer: Peer) -> None:
-    """Send half of a body that lasts until the connection closes, and stall."""
-    peer.request()
-    peer.answer(b"half", length=None, headers={"Connection": "close"})
-    peer.until_closed()
+#: Sends half of a body that lasts until the connection closes, and stalls.
+UNTIL_CLOSED_BODY = [
+    steps.expect(),
+    steps.head(headers={"Connection": "close"}),
+    steps.send(b"half"),
+    steps.stall(),
+]
 
-
-def chunked_body(peer: Peer) -> None:
-    """Send half of a chunked body, and stall in the middle of a chunk."""
-    peer.request()
-    peer.answer(b"4\r\nhalf\r\n8\r\nno", length=None, headers={"Transfer-Encoding": "chunked"})
-    peer.until_closed()
+#: Sends half of a chunked body, and stalls in the middle of a chunk.
+CHUNKED_BODY = [
+    steps.expect(),
+    steps.head(chunked=True),
+    steps.chunk(b"half"),
+    steps.send(b"8\r\nno"),
+    steps.stall(),
+]
 
 
 def chunks_like(*parts: bytes) -> bytes:
@@ -54,7 +57,7 @@ def chunks_like(*parts: bytes) -> bytes:
 class TestStops:
     """A stop ends the reading at once, and is never mistaken for the end of the body."""
 
-    @pytest.mark.parametrize("script", [stall_in_body, until_closed_body, chunked_body])
+    @pytest.mark.parametrize("script", [STALL_IN_BODY, UNTIL_CLOSED_BODY, CHUNKED_BODY])
     @pytest.mark.parametrize("kind", ["own", "current", "event"])
     def test_stalled_body(self, background, any_session, script, kind):
         """A stalled body stops, whoever's session it comes from and however its length is told."""
@@ -65,7 +68,7 @@ class TestStops:
             with use_stop(stop if kind == "current" else None):
                 came.extend(http.iter_chunks(response, stop=None if kind == "current" else stop))
 
-        with Server(script) as server:
+        with FaultServer(script) as server:
             response = any_session.get(server.url, stream=True)
             running = background(read)
             wait_until_blocked(stop)
@@ -83,7 +86,7 @@ class TestStops:
         """A stalled body over TLS stops; what came before the stop is all that is delivered."""
         stop = StopEvent()
         came = []
-        with Server(until_closed_body if close else stall_in_body, tls=tls) as server:
+        with FaultServer(UNTIL_CLOSED_BODY if close else STALL_IN_BODY, tls=tls) as server:
             response = any_session.get(server.url, stream=True, verify=authority[1])
             running = background(lambda: came.extend(http.iter_chunks(response, stop=stop)))
             while b"".join(came) != b"half":
@@ -102,7 +105,7 @@ class TestStops:
                 with use_stop(stops[2]):
                     list(http.iter_chunks(response, stop=stops[1]))
 
-            with Server(stall_in_body) as server:
+            with FaultServer(STALL_IN_BODY) as server:
                 running = background(read, session.get(server.url, stream=True))
                 wait_until_blocked(stops[which])
                 stops[which].set(which)
@@ -112,7 +115,7 @@ class TestStops:
         """With a stop that is set nothing is read, and the response is closed."""
         stop = StopEvent()
         stop.set()
-        with Server(always(b"x" * 1000)) as server:
+        with FaultServer(always(b"x" * 1000)) as server:
             response = any_session.get(server.url, stream=True)
             with pytest.raises(Interrupted) as raised:
                 next(http.iter_chunks(response, stop=stop))
@@ -122,7 +125,7 @@ class TestStops:
 
     def test_deadline(self, any_session):
         """A deadline on the reading raises DeadlineExceeded."""
-        with Server(stall_in_body) as server:
+        with FaultServer(STALL_IN_BODY) as server:
             response = any_session.get(server.url, stream=True)
             with pytest.raises(DeadlineExceeded):
                 list(http.iter_chunks(response, stop=StopEvent(timeout=0.05)))
@@ -130,7 +133,7 @@ class TestStops:
     def test_asked_again(self):
         """Asked again after a stop, the iterator raises again instead of ending."""
         stop = StopEvent()
-        with Server(stall_in_body) as server, http.Session() as session:
+        with FaultServer(STALL_IN_BODY) as server, http.Session() as session:
             chunks = http.iter_chunks(session.get(server.url, stream=True), stop=stop)
             assert next(chunks) == b"half"
             stop.set()
@@ -145,7 +148,7 @@ class TestStops:
     def test_at_each_check(self, theirs):
         """Wherever the stop comes, the body is delivered whole or Interrupted is raised."""
         body = bytes(range(256)) * 4
-        with Server(always(body)) as server, requests.Session() if theirs else http.Session() as session:
+        with FaultServer(always(body)) as server, requests.Session() if theirs else http.Session() as session:
             for n in range(1, 200):
                 response = session.get(server.url, stream=True)
                 came = b""
@@ -163,7 +166,7 @@ class TestStops:
     def test_released_connection_is_left_alone(self, monkeypatch):
         """A stop after the end of the body does not touch the connection, which is another's by then."""
         stop = StopEvent()
-        with Server(always()) as server, requests.Session() as session:
+        with FaultServer(always()) as server, requests.Session() as session:
             response = session.get(server.url, stream=True)
             chunks = http.iter_chunks(response, stop=stop)
             assert next(chunks) == b"hello"
@@ -177,7 +180,7 @@ class TestStops:
     def test_abandoned_iterator(self):
         """An iterator that is dropped leaves no callback in the stop, and the rest can be read by another."""
         stop = StopEvent()
-        with Server(always(b"hello")) as server, requests.Session() as session:
+        with FaultServer(always(b"hello")) as server, requests.Session() as session:
             response = session.get(server.url, stream=True)
             chunks = http.iter_chunks(response, stop=stop, chunk_size=2)
             assert next(chunks) == b"he"
@@ -194,7 +197,7 @@ class TestBodies:
     def test_identity(self, any_session, chunk_size):
         """A body with a length comes whole, in chunks that are neither empty nor too long."""
         body = bytes(range(256)) * 3
-        with Server(always(body)) as server:
+        with FaultServer(always(body)) as server:
             response = any_session.get(server.url, stream=True)
             chunks = list(http.iter_chunks(response, chunk_size=chunk_size))
             assert b"".join(chunks) == body
@@ -202,31 +205,25 @@ class TestBodies:
 
     def test_connection_is_kept(self, any_session):
         """After the last chunk the connection is back in the pool and serves the next request."""
-        with Server(always()) as server:
+        with FaultServer(always()) as server:
             for _ in range(3):
                 assert b"".join(http.iter_chunks(any_session.get(server.url, stream=True))) == b"hello"
             assert server.connections == 1
 
     def test_as_it_comes(self, any_session):
         """Nothing is held back until a chunk is full."""
-        go_on = threading.Event()
-
-        def script(peer: Peer) -> None:
-            peer.request()
-            peer.answer(b"one", length=6)
-            go_on.wait(20)
-            peer.send(b"two")
-
-        with Server(script) as server:
+        script = [steps.expect(), steps.answer(b"one", length=6), steps.stall(), steps.send(b"two")]
+        with FaultServer(script) as server:
             chunks = http.iter_chunks(any_session.get(server.url, stream=True))
             assert next(chunks) == b"one"
-            go_on.set()
+            server.wait_for("stall")
+            server.resume()
             assert list(chunks) == [b"two"]
 
     def test_chunked(self, any_session):
         """A chunked transfer coding is undone."""
         script = always(chunks_like(b"he", b"l", b"lo" * 1000), length=None, headers={"Transfer-Encoding": "chunked"})
-        with Server(script) as server:
+        with FaultServer(script) as server:
             for chunk_size in (1, 3, 1 << 20):
                 response = any_session.get(server.url, stream=True)
                 assert b"".join(http.iter_chunks(response, chunk_size=chunk_size)) == b"hel" + b"lo" * 1000
@@ -237,7 +234,7 @@ class TestBodies:
         """A content coding is undone, or left as it is where that is asked for."""
         plain = b"hello, world. " * 10_000
         encoded = gzip.compress(plain) if coding == "gzip" else zlib.compress(plain)
-        with Server(always(encoded, headers={"Content-Encoding": coding})) as server:
+        with FaultServer(always(encoded, headers={"Content-Encoding": coding})) as server:
             response = any_session.get(server.url, stream=True)
             assert b"".join(http.iter_chunks(response, chunk_size=1000)) == plain
             response = any_session.get(server.url, stream=True)
@@ -249,35 +246,31 @@ class TestBodies:
         encoded = gzip.compress(plain)
         body = chunks_like(*(encoded[i : i + 50] for i in range(0, len(encoded), 50)))
         headers = {"Transfer-Encoding": "chunked", "Content-Encoding": "gzip"}
-        with Server(always(body, length=None, headers=headers)) as server:
+        with FaultServer(always(body, length=None, headers=headers)) as server:
             for decode, expected in ((True, plain), (False, encoded)):
                 response = any_session.get(server.url, stream=True)
                 assert b"".join(http.iter_chunks(response, decode=decode)) == expected
 
     def test_until_closed(self, any_session):
         """A body that lasts until the connection closes ends with it."""
-
-        def script(peer: Peer) -> None:
-            peer.request()
-            peer.answer(b"hello", length=None, headers={"Connection": "close"})
-
-        with Server(script) as server:
+        script = [steps.expect(), steps.answer(b"hello", length=None)]
+        with FaultServer(script) as server:
             assert b"".join(http.iter_chunks(any_session.get(server.url, stream=True))) == b"hello"
 
-    @pytest.mark.parametrize("answer", [{"status": "204 No Content", "length": None}, {"length": 0}])
+    @pytest.mark.parametrize("answer", [{"status": 204, "length": None}, {"length": 0}])
     def test_no_body(self, any_session, answer):
         """A response without a body has no chunk."""
-        with Server(always(b"", **answer)) as server:
+        with FaultServer(always(b"", **answer)) as server:
             assert list(http.iter_chunks(any_session.get(server.url, stream=True))) == []
 
     def test_head(self, any_session):
         """The response to HEAD has no chunk, whatever length it states."""
-        with Server(always(b"", length=100)) as server:
+        with FaultServer(always(b"", length=100)) as server:
             assert list(http.iter_chunks(any_session.head(server.url, stream=True))) == []
 
     def test_read_already(self, any_session):
         """A body that requests has read and kept is sliced; one that it has not kept is a StreamConsumedError."""
-        with Server(always()) as server:
+        with FaultServer(always()) as server:
             response = any_session.get(server.url)
             assert list(http.iter_chunks(response, chunk_size=2)) == [b"he", b"ll", b"o"]
             stop = StopEvent()
@@ -295,7 +288,7 @@ class TestBodies:
     def test_read_in_part(self, any_session):
         """A body of which a part has been read goes on after it, also within a chunk of the transfer coding."""
         script = always(chunks_like(b"hello", b"world"), length=None, headers={"Transfer-Encoding": "chunked"})
-        with Server(script) as server:
+        with FaultServer(script) as server:
             response = any_session.get(server.url, stream=True)
             begun = response.iter_content(3)
             assert next(begun) == b"hel"
@@ -309,7 +302,7 @@ class TestBodies:
     def test_given_up(self, any_session):
         """A chunked body that was closed between two chunks has not ended, be it closed before or while it is read."""
         script = always(chunks_like(b"hello", b"world"), length=None, headers={"Transfer-Encoding": "chunked"})
-        with Server(script) as server:
+        with FaultServer(script) as server:
             response = any_session.get(server.url, stream=True)
             assert next(response.iter_content(5)) == b"hello"
             with pytest.raises(requests.exceptions.StreamConsumedError, match="given up"):
@@ -333,12 +326,12 @@ class TestBodies:
 
     def test_read_to_the_end(self, any_session):
         """A body that somebody else has read to its end has no chunk left, or says that it is gone."""
-        with Server(always()) as server:
+        with FaultServer(always()) as server:
             response = any_session.get(server.url, stream=True)
             assert response.raw.read() == b"hello"
             assert list(http.iter_chunks(response)) == []
         script = always(chunks_like(b"hello"), length=None, headers={"Transfer-Encoding": "chunked"})
-        with Server(script) as server:
+        with FaultServer(script) as server:
             response = any_session.get(server.url, stream=True)
             assert b"".join(response.raw.stream(5)) == b"hello"
             assert list(http.iter_chunks(response)) == []
@@ -379,7 +372,7 @@ class TestBrokenOff:
     def test_iter_chunks(self, any_session, signal_in):
         """The response is closed, and the iterator raises when it is asked again."""
         stop = StopEvent()
-        with Server(stall_in_body) as server:
+        with FaultServer(STALL_IN_BODY) as server:
             chunks = http.iter_chunks(any_session.get(server.url, stream=True), stop=stop)
             assert next(chunks) == b"half"
             signal_in(sockets.Socket if isinstance(any_session, http.Session) else socket.socket, "recv_into")
@@ -393,7 +386,7 @@ class TestBrokenOff:
 
     def test_open(self, signal_in):
         """A file of http.open raises when it is read again."""
-        with Server(stall_in_body) as server, http.open(server.url) as file:
+        with FaultServer(STALL_IN_BODY) as server, http.open(server.url) as file:
             assert file.read(4) == b"half"
             signal_in(sockets.Socket, "recv_into")
             with pytest.raises(BrokenOff):
@@ -404,22 +397,14 @@ class TestBrokenOff:
 
     def test_wait_for_a_connection(self, background, signal_in):
         """A wait for a connection of the pool that is broken off leaves the pool in order."""
-        go_on = threading.Event()
-
-        def script(peer: Peer) -> None:
-            peer.request()
-            peer.server.reached.set()
-            go_on.wait(20)
-            peer.answer(b"hello")
-            peer.until_closed()
-
-        with Server(script) as server, http.Session(pool_size=1, pool_block=True) as session:
+        script = [steps.expect(), steps.stall(), steps.answer(b"hello"), steps.read_to_end()]
+        with FaultServer(script) as server, http.Session(pool_size=1, pool_block=True) as session:
             holder = background(session.get, server.url)
-            assert server.reached.wait(10)
+            server.wait_for("stall")
             signal_in(Parker, "park")
             with pytest.raises(BrokenOff):
                 session.get(server.url)
-            go_on.set()
+            server.resume()
             assert holder.result().content == b"hello"
             pool = pool_of(session.get_adapter(server.url), server.url)
             assert pool.pool.qsize() == 1
@@ -430,15 +415,8 @@ class TestTwoThreads:
 
     def test_busy(self, background, session):
         """The second thread gets ResourceBusy, and the first its chunks."""
-        go_on = threading.Event()
-
-        def script(peer: Peer) -> None:
-            peer.request()
-            peer.answer(b"one", length=6)
-            go_on.wait(20)
-            peer.send(b"two")
-
-        with Server(script) as server:
+        script = [steps.expect(), steps.answer(b"one", length=6), steps.stall(), steps.send(b"two")]
+        with FaultServer(script) as server:
             chunks = http.iter_chunks(session.get(server.url, stream=True))
             assert next(chunks) == b"one"
             running = background(list, chunks)
@@ -446,7 +424,8 @@ class TestTwoThreads:
             for _ in range(2):
                 with pytest.raises(ResourceBusy, match="another call"):
                     next(chunks)
-            go_on.set()
+            server.wait_for("stall")
+            server.resume()
             assert running.result() == [b"two"]
             assert list(chunks) == []
 
@@ -459,7 +438,7 @@ class TestLarge:
     @pytest.mark.parametrize("chunk_size", [1 << 16, 100_001, 1 << 20])
     def test_whole(self, any_session, chunk_size):
         """It comes whole, and the connection is kept."""
-        with Server(always(self.BODY)) as server:
+        with FaultServer(always(self.BODY)) as server:
             for _ in range(2):
                 response = any_session.get(server.url, stream=True)
                 chunks = list(http.iter_chunks(response, chunk_size=chunk_size))
@@ -470,7 +449,7 @@ class TestLarge:
 
     def test_others_read_too(self, any_session):
         """What somebody else reads between two chunks is theirs, and no byte is lost or comes twice."""
-        with Server(always(self.BODY)) as server:
+        with FaultServer(always(self.BODY)) as server:
             response = any_session.get(server.url, stream=True)
             came = b""
             for chunk in http.iter_chunks(response, chunk_size=1 << 16):
@@ -481,12 +460,8 @@ class TestLarge:
 
     def test_too_short(self, any_session):
         """One that ends early is a ChunkedEncodingError, after all that did come."""
-
-        def script(peer: Peer) -> None:
-            peer.request()
-            peer.answer(self.BODY, length=2 * len(self.BODY))
-
-        with Server(script) as server:
+        script = [steps.expect(), steps.answer(self.BODY, length=2 * len(self.BODY))]
+        with FaultServer(script) as server:
             came = []
             with pytest.raises(requests.exceptions.ChunkedEncodingError):
                 came.extend(http.iter_chunks(any_session.get(server.url, stream=True)))
@@ -495,15 +470,10 @@ class TestLarge:
 
     def test_stall(self, background, any_session):
         """One that stalls stops, and times out, after all that did come."""
-
-        def script(peer: Peer) -> None:
-            peer.request()
-            peer.answer(self.BODY, length=2 * len(self.BODY))
-            peer.until_closed()
-
+        script = [steps.expect(), steps.answer(self.BODY, length=2 * len(self.BODY)), steps.stall()]
         stop = StopEvent()
         came = []
-        with Server(script) as server:
+        with FaultServer(script) as server:
             response = any_session.get(server.url, stream=True)
             running = background(lambda: came.extend(http.iter_chunks(response, stop=stop)))
             while sum(map(len, came)) < len(self.BODY):
@@ -519,7 +489,7 @@ class TestLarge:
 
     def test_at_each_check(self):
         """Wherever the stop comes, what has come is the beginning of the body, and is delivered."""
-        with Server(always(self.BODY)) as server, http.Session() as session:
+        with FaultServer(always(self.BODY)) as server, http.Session() as session:
             for n in range(1, 1000):
                 response = session.get(server.url, stream=True)
                 came = b""
@@ -537,20 +507,14 @@ class TestLarge:
 
     def test_reset(self, background):
         """A connection that is reset while bytes are there gives them, then the error."""
-        reset = threading.Event()
-
-        def script(peer: Peer) -> None:
-            peer.request()
-            peer.answer(b"x" * 500_000, length=1_000_000)
-            reset.wait(20)
-            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-        with Server(script) as server, http.Session() as session:
+        script = [steps.expect(), steps.answer(b"x" * 500_000, length=1_000_000), steps.stall(), steps.reset()]
+        with FaultServer(script) as server, http.Session() as session:
             chunks = http.iter_chunks(session.get(server.url, stream=True))
             came = 0
             while came < 500_000:
                 came += len(next(chunks))
-            reset.set()
+            server.wait_for("stall")
+            server.resume()
             with pytest.raises(requests.exceptions.ChunkedEncodingError):
                 next(chunks)
 
@@ -560,12 +524,8 @@ class TestErrors:
 
     def test_too_short(self, any_session):
         """A body shorter than its Content-Length is a ChunkedEncodingError, after what did come."""
-
-        def script(peer: Peer) -> None:
-            peer.request()
-            peer.answer(b"half", length=8)
-
-        with Server(script) as server:
+        script = [steps.expect(), steps.answer(b"half", length=8)]
+        with FaultServer(script) as server:
             chunks = http.iter_chunks(any_session.get(server.url, stream=True))
             assert next(chunks) == b"half"
             for _ in range(2):
@@ -575,24 +535,20 @@ class TestErrors:
 
     def test_chunked_too_short(self, any_session):
         """A chunked body that ends early is a ChunkedEncodingError."""
-
-        def script(peer: Peer) -> None:
-            peer.request()
-            peer.answer(b"4\r\nhalf\r\n8\r\nha", length=None, headers={"Transfer-Encoding": "chunked"})
-
-        with Server(script) as server, pytest.raises(requests.exceptions.ChunkedEncodingError):
+        script = [steps.expect(), steps.head(chunked=True), steps.chunk(b"half"), steps.send(b"8\r\nha")]
+        with FaultServer(script) as server, pytest.raises(requests.exceptions.ChunkedEncodingError):
             list(http.iter_chunks(any_session.get(server.url, stream=True)))
 
     def test_wrong_coding(self, any_session):
         """A body that is not in the coding it claims is a ContentDecodingError."""
         script = always(b"not gzip at all", headers={"Content-Encoding": "gzip"})
-        with Server(script) as server, pytest.raises(requests.exceptions.ContentDecodingError):
+        with FaultServer(script) as server, pytest.raises(requests.exceptions.ContentDecodingError):
             list(http.iter_chunks(any_session.get(server.url, stream=True)))
 
     @pytest.mark.parametrize("where", ["request", "iter_chunks"])
     def test_timeout(self, any_session, where):
         """A body that stalls for longer than the timeout is a ReadTimeout and a ConnectionError of requests."""
-        with Server(stall_in_body) as server:
+        with FaultServer(STALL_IN_BODY) as server:
             response = any_session.get(server.url, stream=True, timeout=0.05 if where == "request" else None)
             chunks = http.iter_chunks(response, timeout=0.05 if where == "iter_chunks" else None)
             assert next(chunks) == b"half"
@@ -701,7 +657,7 @@ class TestOpen:
 
     def test_read(self):
         """A URL is read as a file, with nothing left open once that is closed."""
-        with Server(always(b"line 1\nline 2\n")) as server:
+        with FaultServer(always(b"line 1\nline 2\n")) as server:
             with http.open(server.url) as file:
                 assert isinstance(file, io.BufferedReader)
                 assert file.readline() == b"line 1\n"
@@ -718,19 +674,19 @@ class TestOpen:
             member.size = 100_000
             archive.addfile(member, io.BytesIO(b"x" * 100_000))
         with (
-            Server(always(packed.getvalue())) as server,
+            FaultServer(always(packed.getvalue())) as server,
             http.open(server.url) as file,
             tarfile.open(fileobj=file, mode="r|gz") as archive,
         ):
             assert [m.name for m in archive] == ["a.txt"]
-        with Server(always(b"a,b\n1,2\n")) as server, io.TextIOWrapper(http.open(server.url), newline="") as text:
+        with FaultServer(always(b"a,b\n1,2\n")) as server, io.TextIOWrapper(http.open(server.url), newline="") as text:
             assert list(csv.reader(text)) == [["a", "b"], ["1", "2"]]
 
     @pytest.mark.parametrize("how", ["url", "session", "their session", "response"])
     def test_stop(self, background, how):
         """A read that stalls stops, with what it had taken in .partial, and never ends quietly."""
         stop = StopEvent()
-        with Server(stall_in_body) as server, requests.Session() as theirs, http.Session() as ours:
+        with FaultServer(STALL_IN_BODY) as server, requests.Session() as theirs, http.Session() as ours:
             match how:
                 case "url":
                     file = http.open(server.url, stop=stop)
@@ -754,7 +710,7 @@ class TestOpen:
 
     def test_status(self):
         """A status of 400 or above is an HTTPError, and nothing is left open."""
-        with Server(always(b"no", status="404 Not Found")) as server, requests.Session() as session:
+        with FaultServer(always(b"no", status=404)) as server, requests.Session() as session:
             with pytest.raises(requests.HTTPError, match="404"):
                 http.open(server.url)
             with pytest.raises(requests.HTTPError, match="404"):
@@ -763,11 +719,11 @@ class TestOpen:
     def test_arguments(self):
         """Arguments of the request are passed on; with a response they make no sense."""
 
-        def script(peer: Peer) -> None:
-            while (request := peer.request()) is not None:
-                peer.answer(f"{request.path} {request.headers['X']}".encode())
+        def script(connection: Connection) -> None:
+            while (request := connection.read_request()) is not None:
+                connection.answer(f"{request.target} {request.headers['X']}".encode())
 
-        with Server(script) as server, requests.Session() as session:
+        with FaultServer([script]) as server, requests.Session() as session:
             with http.open(server.url, params={"a": "b"}, headers={"X": "y"}) as file:
                 assert file.read() == b"/?a=b y"
             response = session.get(server.url, stream=True)
@@ -778,7 +734,7 @@ class TestOpen:
     def test_request_stops(self, background):
         """The request itself stops as well."""
         stop = StopEvent()
-        with Server(Peer.until_closed) as server:
+        with FaultServer([steps.read_to_end()]) as server:
             running = background(http.open, server.url, stop=stop)
             wait_until_blocked(stop)
             stop.set()

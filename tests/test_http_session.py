@@ -19,8 +19,8 @@ import urllib3
 
 import iointerrupt
 from iointerrupt import Interrupted, StopEvent, http, sockets, use_stop
-from iointerrupt.testing import wait_until_blocked
-from tests.servers import Peer, Server, always, stall
+from iointerrupt.testing import FaultServer, steps, wait_until_blocked
+from tests.scripts import STALL, always
 from tests.test_http import authority, in_order, plain_environment, pool_of, session, tls  # noqa: F401 - fixtures
 
 
@@ -31,24 +31,18 @@ class TestRetry:
         """A pause for Retry-After stops, with the session's stop and with the current one."""
         for use_current in (False, True):
             stop = StopEvent()
-            answered = threading.Event()
-
-            def script(peer: Peer, answered: threading.Event = answered) -> None:
-                peer.request()
-                peer.answer(status="503 Busy", headers={"Retry-After": "20"})
-                answered.set()
-                peer.until_closed()
+            script = [steps.expect(), steps.answer(status=503, headers={"Retry-After": "20"}), steps.read_to_end()]
 
             def get(session: http.Session, current: StopEvent | None, url: str) -> None:
                 with use_stop(current):
                     session.get(url)
 
             with (
-                Server(script) as server,
+                FaultServer(script) as server,
                 http.Session(stop=None if use_current else stop, retries=http.Retry(3)) as session,
             ):
                 running = background(get, session, stop if use_current else None, server.url)
-                assert answered.wait(10)
+                server.wait_for("answer")
                 wait_until_blocked(stop)
                 stop.set("no patience")
                 assert running.error().reason == "no patience"
@@ -69,20 +63,17 @@ class TestRetry:
     def test_assigned(self, background):
         """Retries that an adapter gets later pause as those that it was made with."""
         stop = StopEvent()
-        answered = threading.Event()
-
-        def script(peer: Peer) -> None:
-            peer.request()
-            peer.answer(status="503 Busy", headers={"Retry-After": "20", "Connection": "close"})
-            peer.until_closed()  # the client does so before it pauses
-            answered.set()
-
-        with Server(script) as server, requests.Session() as session:
+        script = [
+            steps.expect(),
+            steps.answer(status=503, headers={"Retry-After": "20", "Connection": "close"}),
+            steps.read_to_end(),  # the client closes before it pauses
+        ]
+        with FaultServer(script) as server, requests.Session() as session:
             adapter = http.Adapter(stop=stop)
             adapter.max_retries = urllib3.util.Retry(3, status_forcelist=[503])
             session.mount("http://", adapter)
             running = background(session.get, server.url)
-            assert answered.wait(10)
+            server.wait_for("read_to_end")
             wait_until_blocked(stop)
             stop.set()
             assert isinstance(running.error(), Interrupted)
@@ -121,13 +112,13 @@ class TestRetry:
 
     def test_retries_happen(self):
         """A request that failed is tried again, as urllib3 does it."""
-        answers = iter([{"status": "503 Busy", "headers": {"Retry-After": "0"}}, {"body": b"at last"}])
-
-        def script(peer: Peer) -> None:
-            while peer.request() is not None:
-                peer.answer(**next(answers))
-
-        with Server(script) as server, http.Session(retries=http.Retry(3)) as session:
+        script = [
+            steps.expect(),
+            steps.answer(status=503, headers={"Retry-After": "0"}),
+            steps.expect(),
+            steps.answer(b"at last"),
+        ]
+        with FaultServer(script) as server, http.Session(retries=http.Retry(3)) as session:
             assert session.get(server.url).content == b"at last"
 
 
@@ -143,7 +134,7 @@ class TestErrors:
 
     def test_read_timeout(self, session):
         """Headers that do not come in time are a ReadTimeout, by the request's timeout or the session's."""
-        with Server(stall) as server:
+        with FaultServer(STALL) as server:
             with pytest.raises(requests.ReadTimeout):
                 session.get(server.url, timeout=0.05)
             session.timeout = 0.05
@@ -164,14 +155,14 @@ class TestErrors:
     def test_unknown_authority(self, session, tls):
         """A certificate of an unknown authority is an SSLError."""
         with (
-            Server(always(), tls=tls) as server,
+            FaultServer(always(), tls=tls) as server,
             pytest.raises(requests.exceptions.SSLError, match="CERTIFICATE_VERIFY"),
         ):
             session.get(server.url)
 
     def test_unverified(self, session, tls):
         """verify=False accepts it, with the warning of urllib3."""
-        with Server(always(), tls=tls) as server, pytest.warns(urllib3.exceptions.InsecureRequestWarning):
+        with FaultServer(always(), tls=tls) as server, pytest.warns(urllib3.exceptions.InsecureRequestWarning):
             assert session.get(server.url, verify=False).content == b"hello"
 
     def test_bad_host_name(self, session):
@@ -213,7 +204,7 @@ class TestTrust:
         """A CA file that has changed on disk is read again."""
         bundle = tmp_path / "bundle.pem"
         trustme.CA().cert_pem.write_to_path(str(bundle))
-        with Server(always(), tls=tls) as server:
+        with FaultServer(always(), tls=tls) as server:
             with pytest.raises(requests.exceptions.SSLError):
                 session.get(server.url, verify=str(bundle))
             authority[0].cert_pem.write_to_path(str(bundle))
@@ -223,14 +214,14 @@ class TestTrust:
         """With an ssl_context of the user neither the bundle of requests nor verify has a say."""
         context = ssl.create_default_context(cafile=authority[1])
         count = len(context.get_ca_certs())
-        with Server(always(), tls=tls) as server, http.Session(ssl_context=context) as session:
+        with FaultServer(always(), tls=tls) as server, http.Session(ssl_context=context) as session:
             assert session.get(server.url).content == b"hello"
             with pytest.raises(ValueError, match="verify=False"):
                 session.get(server.url, verify=False)
         assert len(context.get_ca_certs()) == count
         assert context.verify_mode == ssl.CERT_REQUIRED
         with (
-            Server(always(), tls=tls) as server,
+            FaultServer(always(), tls=tls) as server,
             http.Session(ssl_context=ssl.create_default_context()) as session,
             pytest.raises(requests.exceptions.SSLError),
         ):
@@ -245,7 +236,7 @@ class TestTrust:
         context = ssl.create_default_context()
         context.sslsocket_class = Foreign
         with (
-            Server(always()) as server,
+            FaultServer(always()) as server,
             http.Session(ssl_context=context) as session,
             pytest.raises(TypeError, match="derive it from"),
         ):
@@ -259,7 +250,7 @@ class TestTrust:
         context.verify_mode = ssl.CERT_REQUIRED
         pem = tmp_path / "client.pem"
         authority[0].issue_cert("client@example.test").private_key_and_cert_chain_pem.write_to_path(str(pem))
-        with Server(always(), tls=context) as server:
+        with FaultServer(always(), tls=context) as server:
             assert session.get(server.url, verify=authority[1], cert=str(pem)).content == b"hello"
             with pytest.raises((requests.ConnectionError, requests.exceptions.SSLError)):
                 session.get(server.url, verify=authority[1])
@@ -295,7 +286,7 @@ class TestAdapter:
     def test_stops(self, background):
         """A plain session with an Adapter mounted stops."""
         stop = StopEvent()
-        with Server(stall) as server, requests.Session() as session:
+        with FaultServer(STALL) as server, requests.Session() as session:
             session.mount("http://", http.Adapter(stop=stop))
             running = background(session.get, server.url)
             wait_until_blocked(stop)
@@ -305,7 +296,7 @@ class TestAdapter:
     def test_plain_event(self, background):
         """A plain threading.Event is as good a stop."""
         stop = threading.Event()
-        with Server(stall) as server, http.Session(stop=stop) as session:
+        with FaultServer(STALL) as server, http.Session(stop=stop) as session:
             running = background(session.get, server.url)
             wait_until_blocked(stop)
             stop.set()
@@ -317,13 +308,14 @@ class TestAdapter:
         real = sockets.Socket.setsockopt
 
         def record(sock, *option):
-            with pytest.raises(OSError):
-                sock.getpeername()
-            seen.append(option)
+            if threading.current_thread() is threading.main_thread():  # and not the server's
+                with pytest.raises(OSError):
+                    sock.getpeername()
+                seen.append(option)
             return real(sock, *option)
 
         monkeypatch.setattr(sockets.Socket, "setsockopt", record)
-        with Server(always()) as server, http.Session() as session:
+        with FaultServer(always()) as server, http.Session() as session:
             session.get(server.url)
         assert (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1) in seen
 
@@ -352,7 +344,7 @@ class TestPickle:
         adapter = copy.get_adapter("http://")
         assert adapter is copy.get_adapter("https://")
         assert (adapter.max_retries.total, adapter.max_retries.retry_after_max, adapter._pool_maxsize) == (2, 7, 4)
-        with Server(always()) as server, copy:
+        with FaultServer(always()) as server, copy:
             copy.stop = StopEvent()
             assert copy.get(server.url).content == b"hello"
             copy.stop.set()

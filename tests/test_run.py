@@ -12,8 +12,7 @@ import sys
 import pytest
 
 from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, calls, files, use_stop
-from iointerrupt.testing import StopAfter, wait_until_blocked
-from tests.blocking import when_blocked
+from iointerrupt.testing import StopAfter, signal_when_blocked, wait_until_blocked
 
 PIPE = subprocess.PIPE
 
@@ -319,7 +318,7 @@ def test_ctrl_c(monkeypatch, ctrl_c):
         return made[-1]
 
     monkeypatch.setattr(subprocess, "Popen", popen)
-    with when_blocked(signal.SIGINT), pytest.raises(KeyboardInterrupt):
+    with signal_when_blocked(signal.SIGINT), pytest.raises(KeyboardInterrupt):
         calls.run(["sleep", "100"], stop=StopEvent())
     assert made[0].returncode == -signal.SIGKILL
 

@@ -14,9 +14,9 @@ from contextlib import ExitStack
 import pytest
 
 from iointerrupt import Interrupted, StopEvent, sockets
-from iointerrupt.testing import wait_until_blocked
+from iointerrupt.testing import signal_when_blocked, wait_until_blocked
 from iointerrupt.threads import ThreadGroup, stop_on_signals
-from tests.blocking import block, when_blocked
+from tests.blocking import block
 
 DEFAULT = signal.SIGINT, signal.SIGTERM
 
@@ -115,7 +115,7 @@ class TestStopOnSignals:
         near, far = sockets.socketpair()
         with near, far, stop_on_signals() as stop:
             near.stop = stop
-            with pytest.raises(Interrupted, match="SIGTERM"), when_blocked(signal.SIGTERM):
+            with pytest.raises(Interrupted, match="SIGTERM"), signal_when_blocked(signal.SIGTERM):
                 near.recv(1)
 
     def test_wakes_the_leaving_of_a_group(self):
@@ -124,7 +124,7 @@ class TestStopOnSignals:
             with pytest.raises(Interrupted, match="SIGTERM"), ExitStack() as sending, ThreadGroup(stop) as group:
                 members = [group.start(block) for _ in range(3)]
                 wait_until_blocked(stop, 3)
-                sending.enter_context(when_blocked(signal.SIGTERM))
+                sending.enter_context(signal_when_blocked(signal.SIGTERM))
         assert not any(member.is_alive() for member in members)
 
     def test_nested(self):

@@ -14,9 +14,9 @@ from contextlib import ExitStack
 import pytest
 
 from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, calls, current_stop, sockets, use_stop
-from iointerrupt.testing import wait_until_blocked
+from iointerrupt.testing import signal_when_blocked, wait_until_blocked
 from iointerrupt.threads import Thread, ThreadGroup
-from tests.blocking import block, fail, fail_when_stopped, no_threads, run_program, when_blocked
+from tests.blocking import block, fail, fail_when_stopped, no_threads, run_program
 
 
 class Stuck:
@@ -663,7 +663,7 @@ class TestGroupStop:
                 elif where == "body":
                     signal.raise_signal(signal.SIGUSR1)
                 else:
-                    sending.enter_context(when_blocked(signal.SIGUSR1))
+                    sending.enter_context(signal_when_blocked(signal.SIGUSR1))
         finally:
             signal.signal(signal.SIGUSR1, previous)
         assert stopped == [[]]
@@ -893,7 +893,7 @@ class TestCtrlC:
     def test_in_the_body(self):
         """In the body: the members have ended when it comes out."""
         near, far = sockets.socketpair()
-        with near, far, pytest.raises(KeyboardInterrupt), when_blocked(signal.SIGINT):
+        with near, far, pytest.raises(KeyboardInterrupt), signal_when_blocked(signal.SIGINT):
             with ThreadGroup() as group:
                 members = [group.start(block) for _ in range(3)]
                 near.recv(1)
@@ -905,7 +905,7 @@ class TestCtrlC:
         with pytest.raises(KeyboardInterrupt) as caught, ExitStack() as pressing, ThreadGroup() as group:
             members = [group.start(block), group.start(fail_when_stopped, error)]
             wait_until_blocked(group.event, 2)
-            pressing.enter_context(when_blocked(signal.SIGINT))
+            pressing.enter_context(signal_when_blocked(signal.SIGINT))
         assert not any(member.is_alive() for member in members)
         assert isinstance(group.event.reason, KeyboardInterrupt)
         assert caught.value.__cause__.exceptions == (error,)
@@ -920,7 +920,7 @@ class TestCtrlC:
 
         with pytest.raises(KeyboardInterrupt) as caught, ExitStack() as pressing, ThreadGroup() as group:
             group.start(work)
-            pressing.enter_context(when_blocked(signal.SIGINT, then=stuck.set))
+            pressing.enter_context(signal_when_blocked(signal.SIGINT, then=stuck.set))
             raise error
         assert caught.value.__cause__.exceptions == (error,)
 
@@ -929,7 +929,7 @@ class TestCtrlC:
         with pytest.raises(KeyboardInterrupt), ExitStack() as pressing, ThreadGroup() as group:
             member = group.start(stuck.hold)
             stuck.entered.wait()
-            pressing.enter_context(when_blocked(signal.SIGINT, signal.SIGINT, since=[group.event]))
+            pressing.enter_context(signal_when_blocked(signal.SIGINT, signal.SIGINT, since=[group.event]))
         assert member.is_alive()
         with pytest.raises(RuntimeError, match="has ended"):
             group.start(block)
@@ -941,7 +941,7 @@ class TestCtrlC:
         with pytest.raises(KeyboardInterrupt), ExitStack() as pressing, ThreadGroup(stop) as group:
             member = group.start(stuck.hold)
             stuck.entered.wait()
-            pressing.enter_context(when_blocked(signal.SIGINT))
+            pressing.enter_context(signal_when_blocked(signal.SIGINT))
             if first == "in the body":
                 raise KeyboardInterrupt
             stop.set()
@@ -955,7 +955,7 @@ class TestCtrlC:
             with pytest.raises(TimeoutError) as caught, ExitStack() as ringing, ThreadGroup() as group:
                 group.start(block)
                 wait_until_blocked(group.event)
-                ringing.enter_context(when_blocked(signal.SIGUSR1))
+                ringing.enter_context(signal_when_blocked(signal.SIGUSR1))
         finally:
             signal.signal(signal.SIGUSR1, previous)
         assert group.event.reason is error

@@ -12,9 +12,9 @@ import weakref
 import pytest
 
 from iointerrupt import DeadlineExceeded, Interrupted, ResourceBusy, StopEvent, current_stop, sockets, use_stop
-from iointerrupt.testing import StopAfter, wait_until_blocked
+from iointerrupt.testing import StopAfter, signal_when_blocked, wait_until_blocked
 from iointerrupt.threads import Thread, every
-from tests.blocking import block, fail, no_threads, run_program, when_blocked
+from tests.blocking import block, fail, no_threads, run_program
 
 
 class TestThread:
@@ -298,7 +298,7 @@ class TestJoin:
 
     def test_ctrl_c(self, thread, ctrl_c):
         """A Ctrl-C while it waits leaves a thread that is alive known as alive, and the next join waits again."""
-        with pytest.raises(KeyboardInterrupt), when_blocked(signal.SIGINT):
+        with pytest.raises(KeyboardInterrupt), signal_when_blocked(signal.SIGINT):
             thread.join(60)
         assert thread.is_alive()
         thread.join(0.01)

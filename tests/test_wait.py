@@ -206,7 +206,7 @@ class TestHelpers:
         for n in range(1, 12):
             running = [background(helpers.run, lambda: None, StopAfter(n)) for _ in range(6)]
             for one in running:
-                one._join()
+                one.thread.join()
         assert [helpers.run(lambda: 1, None) for _ in range(5)] == [1] * 5
 
 

@@ -9,9 +9,11 @@ OTHER_PYTHONS := $(foreach version,3.12 3.13,$(firstword $(foreach candidate,\
 	$(shell $(candidate) -c 'import sys; print(sys.executable)' 2>/dev/null))))
 # Most tests wait for something most of the time, so two processes for each core keep it busy.
 PARALLEL := --numprocesses $(shell $(PYTHON) -c 'import os; print(2 * len(os.sched_getaffinity(0)))')
+# How often `make guide` runs the project of the guide.
+ROUNDS := 5
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-others test-floors conformance stress check lint types wheel bench clean
+.PHONY: demo test test-others test-floors conformance stress check lint types wheel guide bench clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/iointerrupt demo
@@ -43,7 +45,7 @@ conformance: $(VENV)/test.stamp
 stress: $(VENV)/test.stamp
 	$(BIN)/python -m tests.stress.calls $(STRESS)
 
-check: lint types wheel
+check: lint types wheel guide
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check
@@ -60,6 +62,13 @@ wheel: $(VENV)/dev.stamp
 	$(PYTHON) -m venv --clear build/wheel/env
 	build/wheel/env/bin/python $(PIP) build/wheel/iointerrupt-*.whl
 	cd / && $(CURDIR)/build/wheel/env/bin/python -I $(CURDIR)/tests/wheel_check.py
+
+# The project of docs/testing.md, outside the tree: with nothing but the wheel and pytest, then at random and in parallel.
+guide: wheel
+	build/wheel/env/bin/python $(PIP) pytest
+	cd / && $(CURDIR)/build/wheel/env/bin/python $(CURDIR)/tests/guide_check.py test_downloader.py
+	build/wheel/env/bin/python $(PIP) pytest-randomly pytest-xdist responses
+	cd / && $(CURDIR)/build/wheel/env/bin/python $(CURDIR)/tests/guide_check.py --rounds $(ROUNDS) --numprocesses 2
 
 bench: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks

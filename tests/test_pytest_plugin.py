@@ -211,29 +211,29 @@ class TestFaultServer:
         """A Ctrl-C during the test ends the run, its server and its threads."""
         pytester.makepyfile(
             """
-            import sys
+            import signal, socket, sys
             from iointerrupt.testing import *
 
             def test_it(no_leaks, fault_server, background, stop):
-                server = fault_server([steps.expect(), steps.stall()])
+                server = fault_server([steps.stall()])
+                client = socket.create_connection(server.address)
+                server.wait_for("stall")
                 background(stop.wait)
                 wait_until_blocked(stop)
                 print(server.port, file=sys.__stdout__, flush=True)
-                stop.sleep(600)
+                with client, signal_when_blocked(signal.SIGINT):
+                    stop.sleep(600)
             """
         )
-        running = subprocess.Popen(
+        done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:randomly"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            capture_output=True,
             text=True,
+            timeout=40,
         )
-        with running:
-            port = int(running.stdout.readline())
-            socket.create_connection(("127.0.0.1", port)).close()
-            running.send_signal(signal.SIGINT)
-            said, _ = running.communicate(timeout=30)
-        assert running.returncode == pytest.ExitCode.INTERRUPTED, said
+        said = done.stdout + done.stderr
+        port = int(done.stdout.partition("\n")[0])
+        assert done.returncode == pytest.ExitCode.INTERRUPTED, said
         assert "KeyboardInterrupt" in said
         assert "Error" not in said.replace("KeyboardInterrupt", "")
         with pytest.raises(ConnectionRefusedError):

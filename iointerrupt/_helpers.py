@@ -24,7 +24,7 @@ from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Parker
 from iointerrupt._stop import StopEvent
 from iointerrupt._wait import park, stops
-from iointerrupt._where import here
+from iointerrupt._where import here, stands_at
 
 TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name
 if TYPE_CHECKING:
@@ -83,25 +83,45 @@ def _work(jobs: list[Callable[[], object]]) -> None:
             thread.name = idle.name
 
 
+class Left:
+    """A call in a helper that nobody waits for any more.
+
+    Args:
+        what: of which kind the helper is, and what it calls.
+        thread: the identifier of its thread, if that is known.
+    """
+
+    __slots__ = ("_what", "_where", "thread")
+
+    def __init__(self, what: str, thread: int | None) -> None:
+        self._what = what
+        self._where = here()
+        self.thread = thread
+
+    def __str__(self) -> str:
+        stands, left = stands_at(self.thread), f"left behind at {self._where or 'an unknown line'}"
+        return ", ".join([self._what, *([f"which stands at {stands}"] if stands else []), left])
+
+
 class LeftBehind:
     """Calls in helpers that nobody waits for any more, and that are still at work. Each step is one atomic operation."""
 
     def __init__(self) -> None:
-        self._calls: dict[object, str] = {}  # and what is said of them
+        self._calls: dict[object, Left] = {}
 
     def __len__(self) -> int:
         return len(self._calls)
 
-    def add(self, call: object, what: str) -> None:
-        """It is left behind, at the line of the program that has led here."""
-        self._calls[call] = f"{what}, left behind at {here() or 'an unknown line'}"
+    def add(self, call: object, what: str, thread: int | None = None) -> None:
+        """It is left behind, at the line of the program that has led here; `thread` is the identifier of the one it is in."""
+        self._calls[call] = Left(what, thread)
 
     def discard(self, call: object) -> None:
         """It has ended."""
         self._calls.pop(call, None)
 
-    def said(self) -> list[str]:
-        """What each is, and where it was left."""
+    def calls(self) -> list[Left]:
+        """What there is, each the same object for as long as it is there."""
         return list(self._calls.values())
 
     def clear(self) -> None:
@@ -209,6 +229,7 @@ class _Job:
         self._discard = discard
         self._fate: dict[str, bool] = {}  # whether it was abandoned, before it was done
         self._outcome: Callable[[], Any] | None = None
+        self._thread: int | None = None
         self.parker = Parker()
 
     def is_done(self) -> bool:
@@ -235,12 +256,13 @@ class _Job:
         if not self._fate.setdefault("abandoned", True):
             self._throw_away()
             return
-        self._helpers._left.add(self, f"{self._helpers.name}, in {_name_of(self._function)}")
+        self._helpers._left.add(self, f"{self._helpers.name}, in {_name_of(self._function)}", self._thread)
         if self.is_done():
             self._helpers._left.discard(self)
 
     def _run(self) -> None:
         outcome: Callable[[], Any]
+        self._thread = threading.get_ident()
         try:
             value = self._function()
         except BaseException as error:  # noqa: BLE001 - it is raised again in the caller's thread
@@ -279,9 +301,9 @@ def abandoned_helpers() -> int:
     return sum(helpers.abandoned() for helpers in _all_helpers) + len(left_behind)
 
 
-def abandoned() -> list[str]:
-    """Each of these calls, with the line of the program at which it was left behind."""
-    return [said for calls in (left_behind, *(helpers._left for helpers in _all_helpers)) for said in calls.said()]
+def abandoned() -> list[Left]:
+    """Each of these calls."""
+    return [call for calls in (left_behind, *(helpers._left for helpers in _all_helpers)) for call in calls.calls()]
 
 
 #: The calls in helpers that belong to no `Helpers`. Whoever leaves one adds it, and it takes itself out when it has ended.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import types
 
 _STANDARD = os.path.dirname(os.__file__) + os.sep
-_INSTALLED = tuple(os.path.join(_STANDARD, name) + os.sep for name in ("site-packages", "dist-packages"))
+_INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 _LIBRARY = os.path.dirname(__file__) + os.sep
 
 
@@ -24,7 +24,12 @@ def is_of_the_program(filename: str) -> bool:
     """Whether the code of that file is neither of the standard library nor of this one."""
     if filename.startswith((_LIBRARY, "<frozen ")):
         return False
-    return not filename.startswith(_STANDARD) or filename.startswith(_INSTALLED)
+    return not filename.startswith(_STANDARD) or _is_installed(filename)
+
+
+@functools.cache
+def _is_installed(filename: str) -> bool:
+    return any(folder in filename for folder in _INSTALLED)
 
 
 def program_line(frame: types.FrameType | None) -> str | None:
@@ -36,7 +41,7 @@ def program_line(frame: types.FrameType | None) -> str | None:
     while frame is not None:
         filename = frame.f_code.co_filename
         if is_of_the_program(filename):
-            if not filename.startswith(_INSTALLED):
+            if not _is_installed(filename):
                 return _said(frame)
             installed = installed or frame
         frame = frame.f_back
@@ -46,6 +51,12 @@ def program_line(frame: types.FrameType | None) -> str | None:
 def here() -> str | None:
     """The line of the program that has led to this call."""
     return program_line(sys._getframe(1))
+
+
+def stands_at(thread: int | None) -> str | None:
+    """The line of the program at which the thread with that identifier is, or else the innermost of all; None if it has ended."""
+    frame = None if thread is None else sys._current_frames().get(thread)
+    return None if frame is None else program_line(frame) or _said(frame)
 
 
 def _said(frame: types.FrameType) -> str:

@@ -54,6 +54,7 @@ class Operation:
         "outcome",
         "settle",
         "stop",
+        "thread",
         "timers",
     )
 
@@ -68,11 +69,13 @@ class Operation:
         self.done: asyncio.Future[None] = self.loop.create_future()
         self.outcome: tuple[Any, BaseException | None] | None = None
         self.has_begun = False
+        self.thread: int | None = None  # the identifier of the one it is in
         self.timers: list[asyncio.TimerHandle] = []
         self._context = contextvars.copy_context()
 
     def call(self) -> tuple[Any, BaseException | None]:
         """Do it; returns what it returned, and what it raised."""
+        self.thread = threading.get_ident()
         try:
             return self._context.run(self._call), None
         except BaseException as error:  # noqa: BLE001 - it is raised again in the coroutine
@@ -166,7 +169,7 @@ class Lane:
                 return False
             operation.settle = settle
             if operation.has_begun:
-                left_behind.add(operation, f"{NAME}, in {operation.name}")
+                left_behind.add(operation, f"{NAME}, in {operation.name}", operation.thread)
         return True
 
     def settle(self, operation: Operation, settle: Callable[[Operation], None]) -> None:

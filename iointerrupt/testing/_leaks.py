@@ -1,32 +1,34 @@
 """`no_leaks`: that a piece of code ends with the descriptors, threads, children and helpers that it began with.
 
-What there is, is compared by name, so that a number or an identifier that was used again counts as another one. Only what
-is left over is looked at more closely: what it is, who holds it, and where it was made (`_origins`).
+What there is, is compared by what it is, not by its number, so that one that was closed and used again counts as another
+one. Only what is left over is looked at more closely: what it is and who holds it (`_saying`), and where it was made
+(`_origins`).
 """
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
-import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from iointerrupt._helpers import abandoned
 from iointerrupt._stop import check_timeout
-from iointerrupt._where import program_line
-from iointerrupt.testing._origins import children, of_child, of_descriptor, of_thread, recorded
+from iointerrupt.testing._origins import children, information, link_of, recorded
+from iointerrupt.testing._saying import find_holders, say_call, say_child, say_descriptor, say_thread
 
 # The library's own threads, which end by themselves a grace after the last operation.
-_WATCHERS = ("iointerrupt-watch", "iointerrupt-poll", "iointerrupt-clock", "iointerrupt-idle")
+_WATCHERS: Final = ("iointerrupt-watch", "iointerrupt-poll", "iointerrupt-clock", "iointerrupt-idle")
 
-_PAUSE = 0.005
+# What /proc says all of: some with an inode number, while a device is always the same one.
+_TELLING: Final = ("socket:", "pipe:", "/dev/null", "/dev/pts/", "/dev/tty")
+
+_PAUSE: Final = 0.005
 
 
 @contextmanager
@@ -38,15 +40,20 @@ def no_leaks(what: str = "the block", *, timeout: float = 5.0) -> Iterator[None]
         timeout: seconds that what has been told to end has for it.
 
     Raises:
-        AssertionError: something was left behind. The message has a line for each: what it is, a connection's pool if one
-            has it, and the line of the program where it was made, if that is known: it is not for what C code makes by
-            itself. Not raised over an error of the block.
-        ValueError, TypeError: the timeout cannot be one.
+        AssertionError: something was left behind. The message has a line for each: what it is, the connection pool or the
+            response that holds it, and the line of the program where it was made, if that is known: it is not for what C
+            code makes by itself. Not raised over an error of the block.
+        ValueError, TypeError: an argument cannot be what it is.
 
-    What was there at the beginning may be gone at the end. Blocks may be nested, and be in several threads; each then sees
-    what the other threads have made as well. The first block of a process installs an audit hook (PEP 578), which stays, and
-    does nothing outside of such blocks.
+    What was there at the beginning may be gone at the end. What multiprocessing starts once for the whole process does not
+    count. Blocks may be nested, and be in several threads; each then sees what the other threads have made as well. The
+    first block of a process installs an audit hook (PEP 578), which cannot be removed, and does nothing outside of such
+    blocks. A stop plays no part.
     """
+    if not isinstance(what, str):
+        raise TypeError(f"what must be a str, the beginning of the message, not {type(what).__name__}")
+    if timeout is None:
+        raise TypeError("timeout must be a number of seconds, not None")
     check_timeout(timeout)
     with recorded():
         before = _Inventory()
@@ -65,137 +72,72 @@ class _Inventory:
     def __init__(self) -> None:
         self._descriptors = _descriptors()
         self._threads = {id(thread): thread for thread in threading.enumerate()}
-        self._children = children()
-        self._abandoned = abandoned()
+        self._children = set(children())
+        self._abandoned = set(abandoned())
 
     def left(self) -> list[Callable[[], str]]:
         """A function for each thing that was not there, which says what it is."""
+        numbers, pids = _of_multiprocessing()
+        new = {
+            number: link
+            for number, (link, identity) in sorted(_descriptors().items())
+            if self._descriptors.get(number, ("", None))[1] != identity and number not in numbers
+        }
+        holders = functools.cache(functools.partial(find_holders, frozenset(new)))
         left: list[Callable[[], str]] = [
-            partial(_say_descriptor, number, link)
-            for number, link in sorted(_descriptors().items())
-            if self._descriptors.get(number) != link
+            functools.partial(say_descriptor, number, new[number], holders) for number in new
         ]
+        calls = [call for call in abandoned() if call not in self._abandoned]
         left += [
-            partial(_say_thread, thread)
-            for thread in threading.enumerate()
-            if id(thread) not in self._threads and not thread.name.startswith(_WATCHERS)
+            functools.partial(say_thread, thread)
+            for thread in sorted(threading.enumerate(), key=lambda thread: thread.name)
+            if id(thread) not in self._threads
+            and _counts(thread)
+            and thread.ident not in {call.thread for call in calls}
         ]
-        left += [partial(_say_child, pid) for pid in sorted(children() - self._children)]
-        before = list(self._abandoned)
-        for said in abandoned():
-            if said in before:
-                before.remove(said)
-            else:
-                left.append(partial("abandoned helper {}".format, said))
+        left += [functools.partial(say_child, pid) for pid in sorted({*children()} - self._children - pids)]
+        left += [functools.partial(say_call, call) for call in calls]
         return left
 
 
-def _descriptors() -> dict[int, str]:
-    if sys.platform != "linux":
-        return dict.fromkeys(map(int, os.listdir("/dev/fd")), "open")
+def _counts(thread: threading.Thread) -> bool:
+    if isinstance(thread, threading._DummyThread):  # of a thread that is not Python's, which may have ended unnoticed
+        return thread.ident in sys._current_frames()
+    return not thread.name.startswith(_WATCHERS)
+
+
+def _of_multiprocessing() -> tuple[set[int | None], set[int | None]]:
+    """The descriptors and processes that multiprocessing has for as long as the process lives."""
+    tracker: Any = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
+    server: Any = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
+    return (
+        {getattr(tracker, "_fd", None), getattr(server, "_forkserver_alive_fd", None)},
+        {getattr(tracker, "_pid", None), getattr(server, "_forkserver_pid", None)},
+    )
+
+
+def _descriptors() -> dict[int, tuple[str, str]]:
+    """For each number what /proc says that it is, and what tells it from others of which /proc says the same."""
+    if not os.path.isdir("/proc/self/fd"):
+        return _descriptors_elsewhere()
     found = {}
-    for number in os.listdir("/proc/self/fd"):
-        with suppress(FileNotFoundError):  # the one that listed them
-            link = os.readlink(f"/proc/self/fd/{number}")
-            found[int(number)] = f"{link}{_eventfd_id(number)}" if link == "anon_inode:[eventfd]" else link
+    for number in map(int, os.listdir("/proc/self/fd")):
+        if link := link_of(number):  # else it is the one that has listed them
+            found[number] = link, link if link.startswith(_TELLING) else _identity(number, link)
     return found
 
 
-def _eventfd_id(number: str) -> str:
-    """What tells one eventfd from another, whose links are the same."""
-    with suppress(OSError):
-        for line in Path(f"/proc/self/fdinfo/{number}").read_text().splitlines():
-            if line.startswith("eventfd-id:"):
-                return line.partition(":")[2]
-    return ""
+def _identity(number: int, link: str) -> str:
+    # Not by fstat, which can take for ever, on a disk that hangs.
+    told = [line.decode() for line in information(number) if line.startswith((b"mnt_id:", b"ino:", b"eventfd-id:"))]
+    # A file is the same one when it was renamed or deleted.
+    return " ".join(told if link.startswith("/") and len(told) > 1 else [link, *told])
 
 
-# What is said of what is left
-
-
-def _say_descriptor(number: int, link: str) -> str:
-    kind, _, rest = link.partition(":[")
-    if kind == "socket":
-        what = _say_socket(number)
-    elif kind == "pipe":
-        what = f"pipe {rest.rstrip(']')}"
-    elif kind == "anon_inode":
-        what = rest.partition("]")[0]
-    else:
-        what = link.removeprefix("anon_inode:") if link.startswith("anon_inode:") else f"file {link}"
-    return _located(f"descriptor {number}, {what}", "made", of_descriptor(number, link))
-
-
-def _say_socket(number: int) -> str:
-    try:
-        with socket.socket(fileno=os.dup(number)) as sock:
-            kind = getattr(sock.type, "name", sock.type)
-            near, far = _name_of(sock.getsockname), _name_of(sock.getpeername)
-            listens = sock.family != socket.AF_UNIX and _listens(sock)
-    except OSError:
-        return "socket, closed meanwhile"
-    ends = f"{near} to {far}" if far else f"{near}, listening" if listens else f"{near}, not connected"
-    return f"socket {kind} {ends}{_say_pool(number)}"
-
-
-def _name_of(ask: Callable[[], Any]) -> str:
-    try:
-        name = ask()
-    except OSError:
-        return ""
-    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name or "unnamed")
-
-
-def _listens(sock: socket.socket) -> bool:
-    with suppress(OSError, AttributeError):
-        return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-    return False
-
-
-def _say_pool(number: int) -> str:
-    """Whether urllib3 has the socket, in a pool or for a response."""
-    connections: Any = sys.modules.get("urllib3.connection")
-    pools: Any = sys.modules.get("urllib3.connectionpool")
-    if connections is None or pools is None:
-        return ""
-    objects = gc.get_objects()
-    for pool in (candidate for candidate in objects if isinstance(candidate, pools.HTTPConnectionPool)):
-        for connection in list(getattr(pool.pool, "queue", ())):
-            if _has(connection, number):
-                return f", in the connection pool of {pool.host}:{pool.port}: its session was not closed"
-    for connection in (candidate for candidate in objects if isinstance(candidate, connections.HTTPConnection)):
-        if _has(connection, number):
-            return (
-                f", a connection to {connection.host}:{connection.port}: its response was neither read to its end nor"
-                " closed"
-            )
-    return ""
-
-
-def _has(connection: Any, number: int) -> bool:
-    sock = getattr(connection, "sock", None)
-    try:
-        return sock is not None and bool(sock.fileno() == number)
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
-def _say_thread(thread: threading.Thread) -> str:
-    frame = sys._current_frames().get(thread.ident or 0)
-    stands = None if frame is None else program_line(frame) or f"{frame.f_code.co_filename}:{frame.f_lineno}"
-    what = f"thread {thread.name!r}" + (f", which stands at {stands}" if stands else "")
-    return _located(what, "started", of_thread(thread))
-
-
-def _say_child(pid: int) -> str:
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return _located(f"child process {pid}", "started", of_child(pid))
-    what = f"child process {pid}, " + ("ended and not reaped" if state == "Z" else f"running {command}")
-    return _located(what, "started", of_child(pid))
-
-
-def _located(what: str, how: str, where: str | None) -> str:
-    return what if where is None else f"{what}, {how} at {where}"
+def _descriptors_elsewhere() -> dict[int, tuple[str, str]]:
+    found = {}
+    for name in os.listdir("/dev/fd"):
+        with suppress(OSError):  # the one that has listed them
+            status = os.fstat(int(name))
+            found[int(name)] = "", f"{status.st_dev} {status.st_ino} {status.st_rdev}"
+    return found

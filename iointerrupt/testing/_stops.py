@@ -87,8 +87,9 @@ def wait_until_blocked(stop: StopLike, n: int = 1, *, timeout: float = 10.0) -> 
 
 def _stacks() -> str:
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    return "\n".join(
+    others = [
         f"Thread {names.get(ident, ident)!r}:\n{''.join(traceback.format_stack(frame))}"
         for ident, frame in sys._current_frames().items()
         if ident != threading.get_ident()
-    )
+    ]
+    return "\n".join(others) or "No other thread is alive."

@@ -290,9 +290,11 @@ def _raise(error: BaseException) -> NoReturn:
     raise error
 
 
-def _name_of(function: Callable[[], Any]) -> str:
-    while isinstance(function, functools.partial):
-        function = function.func
+def _name_of(function: Callable[..., Any]) -> str:
+    inner: Callable[..., Any] | None = function
+    while inner is not None:
+        function = inner
+        inner = function.func if isinstance(function, functools.partial) else getattr(function, "__wrapped__", None)
     return getattr(function, "__qualname__", None) or repr(function)
 
 

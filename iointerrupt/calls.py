@@ -102,4 +102,5 @@ def call(func: Callable[..., T], /, *args: Any, stop: StopLike = None, **kwargs:
         with use_stop(waiting[0] if len(waiting) == 1 else StopEvent(*waiting) if waiting else None):
             return func(*args, **kwargs)
 
+    work.__wrapped__ = func  # type: ignore[attr-defined]  # so that it is named if it is left behind
     return _helpers.run(work, own)

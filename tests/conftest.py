@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing.resource_tracker
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -46,9 +45,3 @@ def no_more_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractCon
             yield
 
     return block
-
-
-@pytest.fixture(scope="session", autouse=True)
-def resource_tracker() -> None:
-    """Start multiprocessing's tracker, which lives as long as the process, before the first test is measured."""
-    multiprocessing.resource_tracker.ensure_running()

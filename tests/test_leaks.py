@@ -420,7 +420,7 @@ def test_abandoned_helper(away):
         pytest.fail("it was not stopped")
     stands = f"{__file__}:{sticks.__code__.co_firstlineno + 2} in sticks"
     assert len(lines) == 1
-    assert lines[0].startswith("abandoned helper iointerrupt-call, in ")
+    assert lines[0].startswith("abandoned helper iointerrupt-call, in test_abandoned_helper.<locals>.sticks, ")
     assert f", which stands at {stands}, left behind at {__file__}:" in lines[0]
     assert lines[0].endswith("in test_abandoned_helper")
 
@@ -716,3 +716,65 @@ def test_replaced_meanwhile():
             os.pipe = mine = lambda: None
         assert os.pipe is mine
     """)
+
+
+# Errors, arguments, and what others do meanwhile
+
+
+@pytest.mark.parametrize("kind", [ValueError, AssertionError, StopIteration, KeyboardInterrupt, GeneratorExit])
+def test_error_comes_unchanged(kind, away):
+    """It is the same one, with nothing added."""
+    error = kind("mine")
+    with pytest.raises(kind) as caught, no_leaks(timeout=0):
+        away.callback(os.close, os.eventfd(0))
+        raise error
+    assert caught.value is error
+    assert (error.__context__, error.__cause__, hasattr(error, "__notes__")) == (None, None, False)
+
+
+@pytest.mark.parametrize("wrong", [5.0, None, len])
+def test_what_is_no_text(wrong):
+    """A timeout in the place of the text is refused, and not passed over."""
+    with pytest.raises(TypeError, match="what must be a str"), no_leaks(wrong):
+        pass
+
+
+def test_a_patch_that_outlives_the_block():
+    """What is put back after a block, and was in it, does not stay for ever."""
+    program = """
+        import os, pytest
+        from iointerrupt.testing import no_leaks
+
+        original = os.pipe
+        with pytest.MonkeyPatch.context() as patch:
+            with no_leaks():
+                patch.setattr(os, "pipe", lambda: None)
+        with no_leaks():
+            pass
+        assert os.pipe is original, os.pipe
+    """
+    run_program(program)
+
+
+def test_memory_is_bounded(tmp_path):
+    """Of very many files in one block, the last are remembered."""
+    with no_leaks():
+        for number in range(_origins._MOST + 500):
+            os.close(os.open(tmp_path / str(number), os.O_CREAT))
+            os.unlink(tmp_path / str(number))
+        assert len(_origins._files) <= _origins._MOST
+        with open(tmp_path / "last", "w"):
+            assert str(tmp_path / "last") in _origins._files
+
+
+def test_decorator(away):
+    """As a decorator, it checks each call."""
+
+    @no_leaks("the call", timeout=0)
+    def call(leaves):
+        if leaves:
+            away.callback(os.close, os.eventfd(0))
+
+    call(leaves=False)
+    with pytest.raises(AssertionError, match="the call left behind"):
+        call(leaves=True)

@@ -18,6 +18,10 @@ from iointerrupt import pytest_plugin, testing
 from iointerrupt.testing import Background, _limit, signal_when_blocked, wait_until_blocked
 from tests.blocking import run_program
 
+# Loaded now: what is first loaded in one of pytester's runs, that run has as its loader, and so with all that it refers to.
+for _name in testing.__all__:
+    getattr(testing, _name)
+
 
 @pytest.fixture
 def run(pytester):
@@ -26,6 +30,13 @@ def run(pytester):
     def run(code, *arguments, **outcomes):
         pytester.makepyfile("import pytest\nfrom iointerrupt.testing import *\n" + textwrap.dedent(code))
         result = pytester.runpytest_inprocess("-p", "no:randomly", "-p", "no:timeout", "--strict-markers", *arguments)
+        for name in (
+            "last_exc",
+            "last_type",
+            "last_value",
+            "last_traceback",
+        ):  # for debuggers; its frames are kept alive
+            vars(sys).pop(name, None)
         if outcomes:
             result.assert_outcomes(**outcomes)
         return result

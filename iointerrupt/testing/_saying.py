@@ -109,7 +109,7 @@ def find_holders(numbers: frozenset[int]) -> dict[int, str]:
                 f", held by a response{place} that was not read to its end: close the session or the response"
             )
     for pool in _instances(pools.HTTPConnectionPool):
-        for connection in list(getattr(pool.pool, "queue", ())):
+        for connection in list(getattr(getattr(pool, "pool", None), "queue", ())):
             number = _number(connection, "sock")
             if number is not None:
                 found[number] = (

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import os
 import tempfile
-import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 
 from iointerrupt import StopEvent
-from iointerrupt.testing import KINDS, check_interruptible
+from iointerrupt.testing import KINDS, Background, check_interruptible
 
 
 class Operations(dict[str, Callable[[], Any]]):
@@ -47,22 +46,20 @@ class Operations(dict[str, Callable[[], Any]]):
 
 
 class InThread:
-    """The other end's part of an operation, which blocks too and is joined at the end."""
+    """The other end's part of an operation, which blocks too, is begun when the test wants it, and has ended at the end."""
 
     def __init__(self, resources, work):
         self._work = work
-        self._threads = []
+        self._running = []
         resources.callback(self._join)
 
     def start(self):
         """Begin the work."""
-        self._threads.append(threading.Thread(target=self._work, daemon=True))
-        self._threads[-1].start()
+        self._running.append(Background(self._work))
 
     def _join(self):
-        for thread in self._threads:
-            thread.join(10)
-            assert not thread.is_alive()
+        while self._running:
+            self._running.pop().result(10)
 
 
 def with_stop(obj, stop, work):

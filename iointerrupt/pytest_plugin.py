@@ -131,7 +131,10 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
             # for example has its descriptor for as long as it lives.
             request.node.funcargs.clear()
     except AssertionError as leaks:
-        pytest.fail(str(leaks), pytrace=False)
+        said = str(leaks)
+    else:
+        return
+    pytest.fail(said, pytrace=False)
 
 
 class _HasFailed(Exception):

@@ -876,3 +876,51 @@ def connect_later(server: FaultServer):
     while server.connections < 1:
         threading.Event().wait(0.001)
     return sock
+
+
+class TestDetails:
+    """Forks, contexts, counts, and requests at the edge of HTTP."""
+
+    @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+    def test_the_file_belongs_to_the_parent(self):
+        """A forked child that closes the server leaves the file of the certificate, and one that is gone is no error."""
+        with FaultServer(HELLO, tls=True) as server:
+            path = server.ca_file
+            child = os.fork()
+            if child == 0:
+                server.close()
+                os._exit(0)
+            os.waitpid(child, 0)
+            assert os.path.exists(path)
+            os.unlink(path)
+
+    def test_a_context_for_clients(self):
+        """It is refused when the server is made."""
+        with pytest.raises(ValueError, match="a context for clients"):
+            FaultServer(HELLO, tls=ssl.create_default_context())
+
+    def test_counts_and_servers_that_cannot_be_waited_for(self):
+        """Less than one time is refused, and so is a server that has not been started."""
+        server = FaultServer(HELLO)
+        with pytest.raises(RuntimeError, match="has not been started"):
+            server.wait_for("expect")
+        with pytest.raises(ValueError, match="1 or more, not 0"):
+            server.wait_for("expect", 0)
+        with pytest.raises(ValueError, match="1 or more, not -1"):
+            wait_until_blocked(server.stop, -1)
+        with pytest.raises(TypeError, match="must be an int, not float"):
+            wait_until_blocked(server.stop, 1.5)
+
+    def test_an_empty_line_before_a_request(self):
+        """It is passed over (RFC 9112, 2.2)."""
+        with FaultServer(HELLO) as server, sockets.create_connection(server.address) as client:
+            client.sendall(b"\r\nGET / HTTP/1.1\r\n\r\n")
+            server.wait_for("expect")
+            assert server.requests[0].method == "GET"
+
+    def test_a_negative_chunk(self):
+        """It is no request of HTTP, and the failure says what came."""
+        with pytest.raises(AssertionError, match=r"sent b'-5.*where the size of a chunk should be"):
+            with FaultServer(HELLO) as server, sockets.create_connection(server.address) as client:
+                client.sendall(b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n")
+                server.wait_for("expect")

@@ -23,8 +23,8 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import requests
 
-from iointerrupt import Interrupted, StopEvent, aio, calls
-from iointerrupt.testing import _leaks, _origins, no_leaks, steps
+from iointerrupt import Interrupted, StopEvent, aio, calls, sockets
+from iointerrupt.testing import _leaks, _origins, no_leaks, steps, wait_until_blocked
 from tests.blocking import run_program
 
 
@@ -778,3 +778,16 @@ def test_decorator(away):
     call(leaves=False)
     with pytest.raises(AssertionError, match="the call left behind"):
         call(leaves=True)
+
+
+def test_the_descriptor_of_a_stop(background):
+    """A stop that lives on has the descriptor of its first wait for as long as it lives, which is no leak."""
+    stop = StopEvent()
+    with no_leaks(timeout=0):
+        near, far = sockets.socketpair(stop=stop)
+        with near, far:
+            receiving = background(near.recv, 1)
+            wait_until_blocked(stop)
+            stop.set()
+            assert isinstance(receiving.error(), Interrupted)
+        del receiving

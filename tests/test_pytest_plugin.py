@@ -355,6 +355,21 @@ class TestNoLeaks:
 class TestStopsWithin:
     """The marker `stops_within`."""
 
+    def test_of_a_stop_that_is_asked_in_turns(self, run):
+        """One that was set so late that nobody has asked it yet was set."""
+        run(
+            """
+            import threading
+
+            @pytest.fixture
+            def stop(): return threading.Event()
+
+            @pytest.mark.stops_within(1)
+            def test_it(stop): stop.set()
+            """,
+            passed=1,
+        )
+
     def test_in_time(self, run):
         """A test that ends in time passes, with the time running from the set, and the closest marker holding."""
         run(

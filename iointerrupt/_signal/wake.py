@@ -96,6 +96,15 @@ class Wake:
                 pass
 
 
+def live_numbers() -> set[int]:
+    """The descriptors of all that are alive, which live as long as their owners do."""
+    while True:
+        try:
+            return {number for wake in _live for number in (wake._reader, wake._writer)}
+        except RuntimeError:  # another thread has just made one
+            continue
+
+
 def _after_fork_in_child() -> None:
     for wake in list(_live):
         wake._part_from_parent()

@@ -61,6 +61,8 @@ class route(Step):
     def __post_init__(self) -> None:
         if not isinstance(self.mapping, Mapping):
             raise TypeError(f"route: mapping must be one of paths to lists of steps, not {type(self.mapping).__name__}")
+        if not self.mapping:
+            raise ValueError("route: there is no path")
         for path in self.mapping:
             check_line("route", "a path", path)
         # Lists are copied, as they may be changed; what is none is refused with the script.
@@ -82,5 +84,10 @@ class route(Step):
             connection._run(found)
 
     def __repr__(self) -> str:
-        inner = ", ".join(f"{path!r}: [{', '.join(map(name_of, steps))}]" for path, steps in self.mapping.items())
+        inner = ", ".join(f"{path!r}: {_show(steps)}" for path, steps in self.mapping.items())
         return f"route({{{inner}}})"
+
+
+def _show(steps: object) -> str:
+    # What is no list of steps is refused with the script, in a message that shows it.
+    return f"[{', '.join(map(name_of, steps))}]" if isinstance(steps, list | tuple) else repr(steps)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import ssl
 import sys
 import tempfile
@@ -21,7 +22,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -70,7 +71,8 @@ class FaultServer:
     A context manager, which runs the server in its block, once. When the block ends, however it does, the server is gone: its
     threads have ended and its sockets are closed. If a connection has failed, because a request was not the expected one or a
     callable in a script raised, its error is raised at the end of the block, or added as a note to the error that the block
-    itself raised. A client that goes away is no failure.
+    itself raised. A client that goes away is no failure. What a client has sent just before the end of the block may not
+    have been looked at: `wait_for("expect")` makes sure that it has.
 
     Its methods may be called from any thread.
     """
@@ -94,6 +96,7 @@ class FaultServer:
         self._was_entered = False
         self._ca_file: str | None = None
         self._threads: list[threading.Thread] = []
+        self._pid = os.getpid()
         self.stop = StopEvent()
         self._changed = threading.Condition()
         self._counts: Counter[str] = Counter()
@@ -134,8 +137,9 @@ class FaultServer:
         with self._changed:
             if self._ca_file is None:
                 self.stop.raise_if_set()  # nobody would remove it
-                with tempfile.NamedTemporaryFile("w", prefix="fault-server-", suffix=".pem", delete=False) as file:
-                    self._ca_file = file.name
+                # Its name is known before it is there, so that it is removed in any case.
+                self._ca_file = os.path.join(tempfile.gettempdir(), f"fault-server-{secrets.token_hex(8)}.pem")
+                with open(self._ca_file, "x", encoding="ascii") as file:
                     file.write(pem)
             return self._ca_file
 
@@ -173,7 +177,8 @@ class FaultServer:
             timeout: seconds after which to give up.
 
         Raises:
-            ValueError: no script has such a step.
+            ValueError: no script has such a step, or `n` is less than 1.
+            RuntimeError: the server has not been started.
             TimeoutError: it has not come to that; the message says where each connection stands.
             Interrupted: the current stop was set, or the server's.
             BaseException: the failure of a connection, at once.
@@ -182,7 +187,10 @@ class FaultServer:
             raise ValueError(f"no script has a step or a mark {name!r}: there are {', '.join(sorted(self._names))}")
         if isinstance(n, bool) or not isinstance(n, int):
             raise TypeError(f"n must be an int, not {type(n).__name__}")
+        if n < 1:
+            raise ValueError(f"n must be 1 or more, not {n}")
         check_timeout(timeout)
+        self.address  # noqa: B018 - raises if there is no server
         with self._changed:
             try:
                 if not self._has_come_to(name, n):  # else the server may have ended by now
@@ -309,8 +317,9 @@ class FaultServer:
                     sock.close()
             with self._changed:
                 path, self._ca_file = self._ca_file, None
-            if path is not None:
-                os.unlink(path)
+            if path is not None and os.getpid() == self._pid:  # and not in a child, whose parent needs it
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
 
     def _start(self) -> None:
         if self._tls is True:
@@ -419,6 +428,8 @@ class FaultServer:
 def _check_tls(tls: object) -> None:
     if not isinstance(tls, bool | ssl.SSLContext):
         raise TypeError(f"tls must be True, False or an ssl.SSLContext, not {type(tls).__name__}")
+    if isinstance(tls, ssl.SSLContext) and tls.protocol == ssl.PROTOCOL_TLS_CLIENT:
+        raise ValueError("tls is a context for clients: a server takes one of ssl.PROTOCOL_TLS_SERVER, or tls=True")
 
 
 def _said(error: BaseException) -> str:

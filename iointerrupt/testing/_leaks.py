@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from iointerrupt._helpers import abandoned
+from iointerrupt._signal.wake import live_numbers
 from iointerrupt._stop import check_timeout
 from iointerrupt.testing._origins import children, information, link_of, recorded
 from iointerrupt.testing._saying import find_holders, say_call, say_child, say_descriptor, say_thread
@@ -28,7 +29,9 @@ _WATCHERS: Final = ("iointerrupt-watch", "iointerrupt-poll", "iointerrupt-clock"
 # What /proc says all of: some with an inode number, while a device is always the same one.
 _TELLING: Final = ("socket:", "pipe:", "/dev/null", "/dev/pts/", "/dev/tty")
 
+# Seconds between two looks, at first and at most: each of them collects the garbage.
 _PAUSE: Final = 0.005
+_LONGEST_PAUSE: Final = 0.1
 
 
 @contextmanager
@@ -46,7 +49,7 @@ def no_leaks(what: str = "the block", *, timeout: float = 5.0) -> Iterator[None]
         ValueError, TypeError: an argument cannot be what it is.
 
     What was there at the beginning may be gone at the end. What multiprocessing starts once for the whole process does not
-    count. Blocks may be nested, and be in several threads; each then sees what the other threads have made as well. The
+    count, nor does the descriptor of a `StopEvent`, which it has from its first wait to its end. Blocks may be nested, and be in several threads; each then sees what the other threads have made as well. The
     first block of a process installs an audit hook (PEP 578), which cannot be removed, and does nothing outside of such
     blocks. A stop plays no part.
     """
@@ -59,11 +62,13 @@ def no_leaks(what: str = "the block", *, timeout: float = 5.0) -> Iterator[None]
         before = _Inventory()
         yield
         deadline = time.monotonic() + timeout
+        pause = _PAUSE
         while before.left():
             gc.collect()  # what nobody refers to is not left behind, though it may be reported as not closed
             if time.monotonic() >= deadline and (left := before.left()):
                 raise AssertionError("\n  ".join([f"{what} left behind:", *(say() for say in left)]))
-            time.sleep(_PAUSE)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 class _Inventory:
@@ -78,10 +83,11 @@ class _Inventory:
     def left(self) -> list[Callable[[], str]]:
         """A function for each thing that was not there, which says what it is."""
         numbers, pids = _of_multiprocessing()
+        wakes = live_numbers()
         new = {
             number: link
             for number, (link, identity) in sorted(_descriptors().items())
-            if self._descriptors.get(number, ("", None))[1] != identity and number not in numbers
+            if self._descriptors.get(number, ("", None))[1] != identity and number not in numbers | wakes
         }
         holders = functools.cache(functools.partial(find_holders, frozenset(new)))
         left: list[Callable[[], str]] = [

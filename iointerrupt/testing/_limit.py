@@ -96,6 +96,8 @@ class Limit:
 
     def _judge(self) -> None:
         said = None
+        if self._set_at is None and self._stop.is_set():  # so late that one which is asked in turns has not said it
+            self._set_at = self._ended_at
         if self._set_at is None:
             said = f"stops_within({self._seconds:g}): the stop was never set, so that nothing was checked"
         elif self._failure is not None:

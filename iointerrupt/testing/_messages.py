@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import EllipsisType
@@ -52,6 +53,8 @@ class NotHTTP(AssertionError):
 def read_head(file: Readable) -> Request | None:
     """Read a request without its body; None where the client ends before its end."""
     line = file.readline()
+    if line == b"\r\n":  # which some clients send after a body (RFC 9112, 2.2)
+        line = file.readline()
     if not line.endswith(b"\n"):
         return None
     words = line.decode("latin-1").split()
@@ -91,10 +94,10 @@ def _read_chunks(file: Readable) -> bytes | None:
         line = file.readline()
         if not line.endswith(b"\n"):
             return None
-        try:
-            size = int(line.partition(b";")[0], 16)
-        except ValueError:
-            raise NotHTTP(f"the client sent {line[:200]!r} where the size of a chunk should be") from None
+        digits = line.partition(b";")[0].strip()
+        if not re.fullmatch(rb"[0-9A-Fa-f]+", digits):
+            raise NotHTTP(f"the client sent {line[:200]!r} where the size of a chunk should be")
+        size = int(digits, 16)
         data = file.read(size)
         if len(data) < size:
             return None

@@ -63,10 +63,15 @@ def wait_until_blocked(stop: StopLike, n: int = 1, *, timeout: float = 10.0) -> 
         TimeoutError: fewer threads are blocked on it by then; the message lists the threads that are alive and where
             they stand.
         TypeError: `stop` is not a stop, or None, on which nobody can wait.
+        ValueError: `n` is less than 1.
     """
     followed = as_stop(stop)
     if followed is None:
         raise TypeError("stop must be a stop: nobody can be blocked on None")
+    if isinstance(n, bool) or not isinstance(n, int):
+        raise TypeError(f"n must be an int, not {type(n).__name__}")
+    if n < 1:
+        raise ValueError(f"n must be 1 or more, not {n}")
     deadline = time.monotonic() + check_timeout(timeout)
     changed = threading.Event()
     token = object()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import requests
@@ -98,27 +99,31 @@ def stall_before_accept(server: FaultServer) -> None:
 
 def stall_in_handshake(server: FaultServer) -> None:
     """A part of the handshake comes, and no more, until resumed."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = server.client_context().wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
     with socket.create_connection(server.address, 10) as sock:
-        with server.client_context().wrap_socket(
-            sock, server_hostname="127.0.0.1", do_handshake_on_connect=False
-        ) as encrypted:
-            encrypted.settimeout(0)
-            with pytest.raises(ssl.SSLWantReadError):
-                encrypted.do_handshake()
-            server.wait_for("stall_handshake")
-            assert 0 < len(sock_peek(encrypted)) < 65536
-            with pytest.raises(ssl.SSLWantReadError):
-                encrypted.do_handshake()
-            server.resume()
-            encrypted.settimeout(10)
-            encrypted.do_handshake()
-            encrypted.sendall(GET)
-            assert encrypted.recv(15) == b"HTTP/1.1 200 OK"
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.do_handshake()
+        sock.sendall(outgoing.read())
+        server.wait_for("stall_handshake")
+        incoming.write(sock.recv(65536))
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.do_handshake()
+        assert outgoing.pending == 0
+        server.resume()
 
+        def until_done(act: Callable[..., Any], *args: Any) -> Any:
+            while True:
+                incoming.write(sock.recv(65536))
+                try:
+                    return act(*args)
+                except ssl.SSLWantReadError:
+                    pass
 
-def sock_peek(sock: socket.socket) -> bytes:
-    """What is on the wire."""
-    return socket.socket.recv(sock, 65536, socket.MSG_PEEK)
+        until_done(tls.do_handshake)
+        tls.write(GET)
+        sock.sendall(outgoing.read())
+        assert until_done(tls.read, 15) == b"HTTP/1.1 200 OK"
 
 
 def resets_after(size: int) -> Callable[[FaultServer], None]:

@@ -127,8 +127,8 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
             yield
             if not request.node.stash.get(_PASSED, False):
                 raise _HasFailed
-            # What the other fixtures made, they have put away; pytest would refer to it for a moment longer. A `StopEvent`
-            # for example has its descriptor for as long as it lives.
+            # What the other fixtures made, they have put away; pytest would refer to it for a moment longer, and what is
+            # closed with its last reference would be open.
             request.node.funcargs.clear()
     except AssertionError as leaks:
         said = str(leaks)

@@ -22,6 +22,7 @@ from iointerrupt import (
     use_stop,
 )
 from tests.coroutines import KINDS, LINES, awaited, blocked_on, collected, needs_fuse, run
+from tests.descriptors import open_on
 from tests.test_files_hanging_disk import disk  # noqa: F401 - a fixture
 
 
@@ -231,15 +232,14 @@ def test_two_tasks_in_one_iterator(pipe):
 def test_a_closed_iterator_is_at_its_end(path):
     """Its file is closed when aclose returns, with a stop set too; closing again is nothing."""
     stop = StopEvent()
-    before = set(os.listdir("/proc/self/fd"))
 
     async def main():
         chunks = aio.iter_chunks(path, chunk_size=10, stop=stop)
         await anext(chunks)
         stop.set()
-        held = set(os.listdir("/proc/self/fd"))
+        assert len(open_on(path)) == 1
         await chunks.aclose()
-        assert len(set(os.listdir("/proc/self/fd"))) < len(held)
+        assert open_on(path) == set()
         stop.clear()
         assert await collected(chunks) == b""
         await chunks.aclose()
@@ -248,7 +248,7 @@ def test_a_closed_iterator_is_at_its_end(path):
         assert await collected(unused) == b""
 
     run(main)
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert open_on(path) == set()
 
 
 def test_a_dropped_iterator_ends_its_thread(pipe, path):

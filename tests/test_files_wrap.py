@@ -19,6 +19,7 @@ import pytest
 
 from iointerrupt import Interrupted, ResourceBusy, Stalled, StopEvent, files, use_stop
 from iointerrupt.testing import wait_until_blocked
+from tests.descriptors import open_on
 
 
 class OnlyReads:
@@ -397,12 +398,12 @@ def test_writelines_counts_all_lines(background: Callable[..., Any]) -> None:
 def test_a_wrapped_terminal_closes_all_that_it_opened() -> None:
     """The second descriptor of a terminal is closed with the wrapper, the object's own is not."""
     master, slave = os.openpty()
+    terminal = os.ttyname(slave)
     with open(slave, "rb", 0) as inner:
-        before = len(os.listdir("/proc/self/fd"))
         wrapper = files.wrap(inner, closefd=False)
-        assert len(os.listdir("/proc/self/fd")) == before + 1
+        assert len(open_on(terminal)) == 2
         wrapper.close()
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert open_on(terminal) == {slave}
     os.close(master)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import threading
@@ -119,6 +120,7 @@ class TestWaitReady:
         """Where no descriptor is left to be woken by, a wait goes on all the same, and stops."""
         stop = StopEvent()
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        gc.collect()  # what would be closed meanwhile
         lowest_free = os.dup(0)
         os.close(lowest_free)
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))

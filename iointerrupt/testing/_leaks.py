@@ -49,9 +49,9 @@ def no_leaks(what: str = "the block", *, timeout: float = 5.0) -> Iterator[None]
         ValueError, TypeError: an argument cannot be what it is.
 
     What was there at the beginning may be gone at the end. What multiprocessing starts once for the whole process does not
-    count, nor does the descriptor of a `StopEvent`, which it has from its first wait to its end. Blocks may be nested, and be in several threads; each then sees what the other threads have made as well. The
-    first block of a process installs an audit hook (PEP 578), which cannot be removed, and does nothing outside of such
-    blocks. A stop plays no part.
+    count, nor does the descriptor of a `StopEvent`, which it has from its first wait to its end. Blocks may be nested, and
+    be in several threads; each then sees what the other threads have made as well. The first block of a process installs
+    an audit hook (PEP 578), which cannot be removed, and does nothing outside of such blocks. A stop plays no part.
     """
     if not isinstance(what, str):
         raise TypeError(f"what must be a str, the beginning of the message, not {type(what).__name__}")
@@ -83,11 +83,11 @@ class _Inventory:
     def left(self) -> list[Callable[[], str]]:
         """A function for each thing that was not there, which says what it is."""
         numbers, pids = _of_multiprocessing()
-        wakes = live_numbers()
+        numbers |= live_numbers()
         new = {
             number: link
             for number, (link, identity) in sorted(_descriptors().items())
-            if self._descriptors.get(number, ("", None))[1] != identity and number not in numbers | wakes
+            if self._descriptors.get(number, ("", None))[1] != identity and number not in numbers
         }
         holders = functools.cache(functools.partial(find_holders, frozenset(new)))
         left: list[Callable[[], str]] = [

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing.util
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from multiprocessing.synchronize import SemLock
 
 import pytest
 
@@ -45,3 +48,15 @@ def no_more_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractCon
             yield
 
     return block
+
+
+@pytest.fixture(autouse=True)
+def collected_semaphores() -> Iterator[None]:
+    """Collect what is left of semaphores with a name, those of multiprocessing's "spawn", in the test that has made them.
+
+    Collected while another one is registered, they meet a resource tracker that bears no second call (CPython 3.12).
+    """
+    yield
+    finalizers = list(multiprocessing.util._finalizer_registry.values())  # type: ignore[attr-defined]  # who is still alive
+    if any(one._callback is SemLock._cleanup for one in finalizers):  # type: ignore[attr-defined]
+        gc.collect()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import gc
 import multiprocessing
 import os
 import queue
@@ -231,6 +232,7 @@ def join_of_a_popen():
 @operation
 def join_of_a_process():
     """The end of a process of multiprocessing."""
+    gc.collect()  # what is left of the last one: see `collected_semaphores`, which comes at the end of a test only
     over = SPAWN.Event()
     child = SPAWN.Process(target=over.wait)
     child.start()

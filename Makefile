@@ -13,7 +13,7 @@ PARALLEL := --numprocesses $(shell $(PYTHON) -c 'import os; print(2 * len(os.sch
 ROUNDS := 5
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-others test-floors conformance stress check lint types wheel guide bench clean
+.PHONY: demo test test-others test-floors conformance stress check lint types wheel guide bench bench-downloads clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/iointerrupt demo
@@ -72,6 +72,10 @@ guide: wheel
 
 bench: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks
+
+# `downloads` beside curl, wget, aria2c, pycurl, aiohttp and others, on one nginx; BENCH=--help tells the options.
+bench-downloads: $(VENV)/bench.stamp
+	$(BIN)/python -m benchmarks.downloads $(BENCH)
 
 clean:
 	rm -rf $(VENV) $(VENV)-* build

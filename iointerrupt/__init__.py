@@ -1,7 +1,7 @@
 """iointerrupt: `Thread.interrupt()` for Python.
 
 Set one event, and every thread that is blocked in I/O on it stops, mid-transfer, with nothing lost. The light names are
-here at once; the modules `aio`, `calls`, `files`, `http`, `sockets`, `testing` and `threads` are loaded when first used
+here at once; the modules `aio`, `calls`, `downloads`, `files`, `http`, `sockets`, `testing` and `threads` are loaded when first used
 (PEP 562).
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 
-from iointerrupt._errors import DeadlineExceeded, Interrupted, ResourceBusy, Stalled
+from iointerrupt._errors import DeadlineExceeded, DownloadError, Interrupted, ResourceBusy, Stalled
 from iointerrupt._helpers import abandoned_helpers
 from iointerrupt._stop import StopEvent, as_stop, current_stop, use_stop
 
@@ -17,13 +17,14 @@ TYPE_CHECKING = False  # typing is two thirds of what this import would cost; ch
 if TYPE_CHECKING:
     from typing import Any
 
-    from iointerrupt import aio, calls, files, http, sockets, testing, threads
+    from iointerrupt import aio, calls, downloads, files, http, sockets, testing, threads
     from iointerrupt._types import StopLike
 
 __version__ = "0.1.0"
 
 __all__ = [
     "DeadlineExceeded",
+    "DownloadError",
     "Interrupted",
     "ResourceBusy",
     "Stalled",
@@ -34,6 +35,7 @@ __all__ = [
     "as_stop",
     "calls",
     "current_stop",
+    "downloads",
     "files",
     "http",
     "sockets",
@@ -42,7 +44,7 @@ __all__ = [
     "use_stop",
 ]
 
-_MODULES = {"aio", "calls", "files", "http", "sockets", "testing", "threads"}
+_MODULES = {"aio", "calls", "downloads", "files", "http", "sockets", "testing", "threads"}
 
 
 def __getattr__(name: str) -> Any:

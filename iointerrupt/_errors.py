@@ -3,6 +3,7 @@
     Exception
     ├── Interrupted             a stop was set
     │   └── DeadlineExceeded    the stop was a deadline that passed
+    ├── DownloadError           a file could not be downloaded; its kinds are in `downloads`
     ├── RuntimeError
     │   └── ResourceBusy        two threads on an object that serves one
     └── OSError
@@ -76,3 +77,26 @@ class Stalled(TimeoutError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self), self.partial)
+
+
+class DownloadError(Exception):
+    """A file could not be downloaded. What has come of it is kept beside its place wherever it can be of use.
+
+    Attributes:
+        url: what was being fetched; None where that had no part in it.
+    """
+
+    def __init__(self, message: str, *, url: str | None = None) -> None:
+        super().__init__(message)
+        self.url = url
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, (type(self), self.args, vars(self))
+
+
+def _remade(kind: type[DownloadError], args: tuple[Any, ...], attributes: dict[str, Any]) -> DownloadError:
+    # Not by its constructor, which differs from kind to kind.
+    error = kind.__new__(kind, *args)
+    error.args = args
+    vars(error).update(attributes)
+    return error

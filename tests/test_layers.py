@@ -25,9 +25,11 @@ ROWS = [
     {"files", "sockets", "calls"},
     {"_http", "_aio", "_threads"},
     {"http", "threads", "aio"},
+    {"downloads"},
     {"testing"},
     {"pytest_plugin"},
     {"_demo"},
+    {"_cli"},
     {"cli"},
     {"__main__"},
 ]

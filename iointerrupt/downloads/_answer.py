@@ -1,0 +1,229 @@
+"""How a server is asked, and what it answers: `ask` gives an `Answer`, in the quick way where that will do, else through requests.
+
+The quick way is `_http.lean`. Everything that it does not take comes here: redirects, proxies, cookies, answers that are
+chunked or coded, sessions with adapters or hooks of their own, and those that a test has mocked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import requests
+import urllib3.exceptions
+
+from iointerrupt import http
+from iointerrupt._errors import DownloadError, Interrupted
+from iointerrupt._http import lean
+from iointerrupt._http.lean import TargetError
+from iointerrupt.downloads._errors import (
+    BadEncoding,
+    BadStatus,
+    ConnectionFailed,
+    RedirectRefused,
+    ShortBody,
+    TimedOut,
+    TooSlow,
+    WrongRange,
+)
+from iointerrupt.downloads._plan import PASSING_STATUSES
+
+#: As in browsers and in requests.
+_MOST_REDIRECTS = 30
+
+_CHUNK = 1 << 18
+
+
+class Answer(Protocol):
+    """What a server has answered, with the body to come. It belongs to one thread.
+
+    Attributes:
+        status: the status code.
+        headers: found whatever their case.
+        url: where it came from, after redirects.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    url: str
+
+    def into_file(self, fd: int, offset: int, limit: int) -> int:
+        """Wait for the next bytes of the body, and write `limit` of them at most to a file.
+
+        Args:
+            fd: the file's descriptor.
+            offset: where in the file they belong.
+            limit: how many bytes at most.
+
+        Returns:
+            How many there were; 0 at the end of the body.
+
+        Raises:
+            TargetError: the file did not take them.
+            Interrupted: a stop was set. What had come is in the file, and counted in `.transferred`.
+        """
+
+    def read(self, limit: int) -> bytes:
+        """Wait for the next bytes of the body, `limit` of them at most; none at its end."""
+
+    def close(self) -> None:
+        """Be done with it. The connection is used again if the body has been read to its end, else closed."""
+
+
+def ask(session: requests.Session, url: str, headers: Mapping[str, str], timeout: float | None) -> Answer:
+    """Ask for a file, and wait for the head of the answer.
+
+    Args:
+        session: what to ask with.
+        url: http or https.
+        headers: of the request.
+        timeout: seconds without a byte, in each of the phases; None for no limit.
+
+    Raises:
+        DownloadError: there is no answer, or it leads nowhere.
+        Interrupted: a stop was set.
+    """
+    try:
+        quick = lean.answer(session, url, headers, stop=None, timeout=timeout)
+        return _ask_requests(session, url, headers, timeout) if quick is None else quick
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise failure(error, url) from error
+
+
+def _ask_requests(session: requests.Session, url: str, headers: Mapping[str, str], timeout: float | None) -> Requested:
+    asked = requests.Request("GET", url, headers={"Accept-Encoding": "identity", **headers})
+    prepared = session.prepare_request(asked)
+    environment = session.merge_environment_settings(prepared.url or url, {}, True, None, None)
+    settings: dict[str, Any] = {**environment, "timeout": timeout, "allow_redirects": False}
+    seen = 0
+    while True:
+        response = session.send(prepared, **settings)
+        following = response.next
+        if following is None:
+            return Requested(response, timeout)
+        response.close()
+        seen += 1
+        if seen > _MOST_REDIRECTS:
+            raise RedirectRefused(
+                f"{url} leads from one redirect to the next, more than {_MOST_REDIRECTS} times", url=url
+            )
+        if urlsplit(following.url or "").scheme.lower() not in ("http", "https"):
+            raise RedirectRefused(f"{url} leads to {following.url}, which is not http or https", url=url)
+        # requests takes `Authorization` and `Cookie` off by the same rule, but knows no others.
+        if session.should_strip_auth(prepared.url, following.url):  # type: ignore[no-untyped-call]  # the stubs' omission
+            for name in [name for name in following.headers if _SECRET.search(name)]:
+                del following.headers[name]
+        prepared = following
+
+
+# Headers that speak for whoever sends them: `X-Api-Key`, `PRIVATE-TOKEN`, `X-Auth-Token`, ...
+_SECRET = re.compile(r"auth|token|key|secret|passw|credential|cookie|session", re.IGNORECASE)
+
+
+class Requested:
+    """An `Answer` that came by way of requests."""
+
+    def __init__(self, response: requests.Response, timeout: float | None) -> None:
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self.url = str(response.url)
+        self._response = response
+        self._timeout = timeout
+        self._chunks: Iterator[bytes] | None = None
+        self._rest = memoryview(b"")
+
+    def decode(self) -> None:
+        """Undo the coding of the body as it is read."""
+        self._chunks = self._begin(decode=True)
+
+    @property
+    def coded_size(self) -> int:
+        """How many bytes have come, as they were sent."""
+        raw = self._response.raw
+        return int(raw.tell()) if hasattr(raw, "tell") else 0
+
+    def _begin(self, *, decode: bool) -> Iterator[bytes]:
+        return http.iter_chunks(self._response, chunk_size=_CHUNK, timeout=self._timeout, decode=decode)
+
+    def read(self, limit: int) -> bytes:
+        if not self._rest:
+            if self._chunks is None:
+                self._chunks = self._begin(decode=False)
+            self._rest = memoryview(next(self._chunks, b""))
+        some, self._rest = self._rest[:limit], self._rest[limit:]
+        return bytes(some)
+
+    def into_file(self, fd: int, offset: int, limit: int) -> int:
+        try:
+            some = self.read(limit)
+        except Interrupted as interrupted:
+            interrupted.transferred = 0  # of this call
+            raise
+        rest = memoryview(some)
+        try:
+            while rest:
+                rest = rest[os.pwrite(fd, rest, offset + len(some) - len(rest)) :]
+        except OSError as error:
+            raise TargetError from error
+        return len(some)
+
+    def close(self) -> None:
+        self._response.close()
+
+
+def failure(error: Exception, url: str) -> DownloadError:
+    """What requests, urllib3 or the system say of a transfer, as an error of the download."""
+    said = _reason(error)
+    if isinstance(error, requests.exceptions.TooManyRedirects | requests.exceptions.InvalidSchema):
+        return RedirectRefused(f"{url}: {said}", url=url)
+    if isinstance(error, requests.Timeout | TimeoutError):
+        return TimedOut(f"{url}: nothing came in time: {said}", url=url)
+    if isinstance(error, requests.exceptions.ContentDecodingError):
+        return BadEncoding(f"{url}: {said}", url=url)
+    incomplete = _cause(error, urllib3.exceptions.IncompleteRead)
+    if incomplete is not None:
+        return ShortBody(f"{url}: the body ended {incomplete.expected:,} bytes too early", url=url)
+    return ConnectionFailed(f"{url}: {said}", url=url)
+
+
+def may_pass(error: DownloadError) -> bool:
+    """Whether another try may go better."""
+    if isinstance(error, BadStatus):
+        return error.status in PASSING_STATUSES
+    if isinstance(error, ConnectionFailed):
+        if isinstance(error.__cause__, requests.exceptions.SSLError | requests.exceptions.InvalidURL):
+            return False  # whom not to trust now, one does not trust in a second
+        unknown = _cause(error, socket.gaierror)
+        return unknown is None or unknown.errno == socket.EAI_AGAIN
+    return isinstance(error, _MAY_PASS)
+
+
+_MAY_PASS = (TimedOut, TooSlow, ShortBody, WrongRange)
+
+
+def _cause(error: BaseException, kind: type[Any], which: Callable[[Any], bool] = lambda _: True) -> Any:
+    """The error of that kind that led to this one: requests and urllib3 keep them in several places."""
+    seen: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        each = waiting.pop()
+        if not isinstance(each, BaseException) or id(each) in seen:
+            continue
+        if isinstance(each, kind) and which(each):
+            return each
+        seen.add(id(each))
+        waiting += [each.__cause__, each.__context__, getattr(each, "reason", None), *each.args]
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    """What happened, in the words of the system where it has any: those of urllib3 name its own objects."""
+    for kind in (socket.gaierror, ConnectionError, OSError):
+        said = getattr(_cause(error, kind, lambda each: bool(each.strerror)), "strerror", None)
+        if said:
+            return str(said)
+    return str(error) or type(error).__name__

@@ -1,0 +1,472 @@
+"""`DownloadManager`: many downloads, so many at a time.
+
+Theory of operation. What waits is in a queue for each host, by priority. There are no threads while there is nothing to do.
+The first one is started when a download can begin. It takes the best of those whose host has a connection free, and when
+that is done the next one; it ends when there is none. So nothing waits for a free place but the downloads themselves, and a
+stop or a pause takes one out of the queue at once.
+
+Further threads, up to `jobs`, are started one after another by `_ramp`, and only while they help: as long as one
+thread begins a new download every moment and keeps a processor busy with that, a second one would do no more than
+contend with it for the interpreter. Many small files from a near server come twice as fast for it.
+
+Ownership: `_changed`, the condition of the manager, guards the queues, the counts, and the place of each download. Nothing is
+called under it. A download that a thread has taken out of a queue belongs to that thread until it has ended or is paused; others
+say what they want in its `_wanted`, and set the stop that it runs under.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
+
+from iointerrupt import calls
+from iointerrupt._errors import Interrupted
+from iointerrupt._stop import StopEvent, as_stop, current_stop, use_stop
+from iointerrupt._types import StopLike
+from iointerrupt.downloads._download import end_state, is_stop, run
+from iointerrupt.downloads._handle import Download, Place, Wanted
+from iointerrupt.downloads._job import Job
+from iointerrupt.downloads._options import Downloaded, Options, Progress, State, Totals, check_url, whole
+from iointerrupt.downloads._rate import Rate
+from iointerrupt.downloads._session import stoppable
+from iointerrupt.downloads._target import Destination, check_destination
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import requests
+
+
+# How long a thread may be at its download before another one is started to help (seconds), and the share of a processor
+# that they have to use up lest it is.
+_RAMP, _BUSY = 0.002, 0.6
+
+_Starter = Callable[[], None]
+
+
+class DownloadManager:
+    """Downloads many files, so many at a time, over one session.
+
+        with downloads.DownloadManager(jobs=8, stop=stop) as manager:
+            for url in urls:
+                manager.submit(url, "images/")
+
+    Leaving the block waits for all that is queued or running, then stops what is paused; an exception out of it stops everything. What a
+    download fails of is in its `Download`, and nowhere else.
+
+    Args:
+        session: what to fetch with; see `download`.
+        stop: ends all downloads, besides the current stop of whoever makes the manager.
+        jobs: how many downloads there are at a time.
+        connections_per_host: how many connections there are at a time to one host, segments included.
+        max_rate: bytes a second that all of them together may take; None for no limit. It can be set at any time.
+        options: how to download what is submitted without further options.
+
+    Raises:
+        TypeError, ValueError: an argument cannot be what it is.
+
+    Any thread may use it. In a forked child it refuses to.
+    """
+
+    def __init__(
+        self,
+        *,
+        session: requests.Session | None = None,
+        stop: StopLike = None,
+        jobs: int = 4,
+        connections_per_host: int = 8,
+        max_rate: float | None = None,
+        options: Options | None = None,
+    ) -> None:
+        self._jobs = whole("jobs", jobs, least=1)
+        self._per_host = whole("connections_per_host", connections_per_host, least=1)
+        self._rate = Rate(max_rate)
+        self._options = Options() if options is None else options
+        self._stop = StopEvent(stop, current_stop())
+        self._session, self._owns_session = stoppable(session, connections_per_host)
+        self._pid = os.getpid()
+        self._changed = threading.Condition(threading.Lock())
+        self._numbers = itertools.count()
+        self._queues: dict[str, list[tuple[float, int, Download]]] = {}
+        self._connections: dict[str, int] = {}
+        self._threads = self._begun = 0  # that there are; and how many downloads they have begun
+        self._is_ramping = False
+        self._open: dict[Download, None] = {}
+        self._ended = Totals()
+        self._is_closed = False
+        self._stop.on_set(self._stop_all)
+
+    @property
+    def max_rate(self) -> float | None:
+        """Bytes a second that all downloads together may take."""
+        return self._rate.bytes_per_second
+
+    @max_rate.setter
+    def max_rate(self, max_rate: float | None) -> None:
+        self._rate.bytes_per_second = max_rate
+
+    def submit(
+        self,
+        url: str,
+        dest: Destination = None,
+        *,
+        priority: float = 0,
+        stop: StopLike = None,
+        progress: Callable[[Progress], object] | None = None,
+        **options: Any,
+    ) -> Download:
+        """Queue a download.
+
+        Args:
+            url, dest: as for `download`.
+            priority: those with a higher one come first.
+            stop: ends this one, besides the manager's.
+            progress: called in the downloading thread; see `download`.
+            **options: what of the manager's `Options` is different for this one.
+
+        Raises:
+            Interrupted: the manager has been stopped.
+            RuntimeError: it is closed.
+            TypeError, ValueError: an argument cannot be what it is.
+        """
+        check_url(url)
+        check_destination(dest)
+        unknown = options.keys() - set(Options.names())
+        if unknown:
+            raise TypeError(f"there is no option {', '.join(sorted(unknown))}; there are {', '.join(Options.names())}")
+        wanted = replace(self._options, **options) if options else self._options
+        own = as_stop(stop)
+        self._stop.raise_if_set()
+        if own is not None:
+            own.raise_if_set()
+        download = Download(self, url, dest, options=wanted, priority=priority, progress=progress)
+        download._own_stop = own
+        with self._changed:
+            if self._is_closed:
+                raise RuntimeError("the manager is closed")
+            if self._pid != os.getpid():
+                raise RuntimeError("the manager belongs to the parent process")
+            self._open[download] = None
+            start = self._enqueue(download)
+        if own is not None:
+            download._registration = own.on_set(lambda: download.stop(own.reason))
+        if start is not None:
+            start()
+        if self._stop.is_set():  # which may have come before this was there to be stopped
+            download.stop(self._stop.reason)
+        return download
+
+    def stop(self, reason: object = None) -> None:
+        """Stop everything. What has come is kept; nothing can be submitted any more."""
+        self._stop.set(reason)
+
+    def wait(self, timeout: float | None = None, *, stop: StopLike = None) -> None:
+        """Wait until nothing is queued or running.
+
+        Args:
+            timeout: seconds to wait at most; None for no limit.
+            stop: what ends the wait, besides the current stop. The downloads go on.
+
+        Raises:
+            Interrupted, TimeoutError: something still is.
+        """
+        with self._changed:
+            calls.wait_for(self._changed, self._is_idle, stop=stop, timeout=timeout)
+
+    def close(self) -> None:
+        """Stop what is left, wait for that, and let go of the connections."""
+        with self._changed:
+            self._is_closed = True
+        for download in self.downloads:
+            download.stop("the manager was closed")
+        with use_stop(None):
+            self.wait()
+        if self._owns_session:
+            self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self.wait(stop=None)
+        finally:
+            self.close()
+
+    @property
+    def downloads(self) -> tuple[Download, ...]:
+        """Those that have not ended."""
+        with self._changed:
+            return tuple(self._open)
+
+    @property
+    def progress(self) -> Totals:
+        """How far all of them are, those that have ended included."""
+        with self._changed:
+            ended, living = self._ended, tuple(self._open)
+            places = [download._place for download in living]
+        each = [download.progress for download in living]
+        totals = [ended.total, *(progress.total for progress in each)]
+        return replace(
+            ended,
+            done=ended.done + sum(progress.done for progress in each),
+            total=None if None in totals else sum(total or 0 for total in totals),
+            speed=sum(progress.speed for progress in each),
+            queued=places.count(Place.QUEUED),
+            running=places.count(Place.RUNNING),
+            paused=places.count(Place.PAUSED),
+        )
+
+    # What others ask of a download
+
+    def _ask(self, download: Download, wanted: Wanted, reason: object) -> None:
+        with self._changed:
+            place = download._place
+            start = self._ask_idle(download, wanted) if place is not Place.RUNNING else None
+            ends_run = place is Place.RUNNING and wanted is not Wanted.RESUME
+            if (ends_run and download._wanted is not Wanted.STOP) or (
+                place is Place.RUNNING and download._wanted is Wanted.PAUSE
+            ):
+                download._wanted = wanted
+            now = download._place
+        if ends_run and download._stop is not None:
+            download._stop.set(reason)
+        elif now is not place:
+            if now is Place.ENDED:
+                self._end(download, None, Interrupted(reason))
+            else:
+                _tell(download, now)
+        if start is not None:
+            start()
+
+    def _ask_idle(self, download: Download, wanted: Wanted) -> _Starter | None:
+        # With the condition held, of one that no thread has.
+        place = download._place
+        if wanted is Wanted.STOP and place is not Place.ENDED:
+            download._place = Place.ENDED
+            self._forget_ended(download)
+        elif wanted is Wanted.PAUSE and place is Place.QUEUED:
+            download._place = Place.PAUSED
+            self._forget_ended(download)
+        elif wanted is Wanted.RESUME and place is Place.PAUSED:
+            return self._enqueue(download)
+        return None
+
+    def _stop_all(self) -> None:
+        for download in self.downloads:
+            download.stop(self._stop.reason)
+
+    # The queue; these are called with the condition held
+
+    def _enqueue(self, download: Download) -> _Starter | None:
+        """Put it into the queue; return what starts the thread that it takes, to be called without the condition."""
+        download._place, download._wanted = Place.QUEUED, Wanted.NOTHING_ELSE
+        download._number = next(self._numbers)
+        heapq.heappush(self._queues.setdefault(download._host, []), (-download.priority, download._number, download))
+        return self._starter()
+
+    def _starter(self) -> _Starter | None:
+        if not self._threads:
+            return self._worker()
+        if self._threads < self._jobs and not self._is_ramping:
+            self._is_ramping = True
+            return self._start_ramp
+        return None
+
+    def _worker(self) -> _Starter:
+        self._threads += 1
+        return self._start_worker
+
+    def _can_begin(self) -> bool:
+        return any(self._connections.get(host, 0) < self._per_host for host in self._queues)
+
+    def _forget_ended(self, download: Download) -> None:
+        """Take the entries that are void off the front of a queue, and the queue away when it is empty."""
+        queue = self._queues.get(download._host)
+        if queue is not None:
+            while queue and not self._is_waiting(queue[0]):
+                heapq.heappop(queue)
+            if not queue:
+                del self._queues[download._host]
+                self._changed.notify_all()
+
+    def _best(self) -> Download | None:
+        """Take the first of those that can begin out of the queue."""
+        best: list[tuple[float, int, Download]] | None = None
+        for host, queue in self._queues.items():
+            if self._connections.get(host, 0) < self._per_host and (best is None or queue[0] < best[0]):
+                best = queue
+        if best is None:
+            return None
+        download = heapq.heappop(best)[2]
+        download._place = Place.RUNNING
+        self._forget_ended(download)
+        download._stop = StopEvent(self._stop, download._own_stop)
+        self._connections[download._host] = self._connections.get(download._host, 0) + 1
+        return download
+
+    @staticmethod
+    def _is_waiting(entry: tuple[float, int, Download]) -> bool:
+        _, number, download = entry
+        return download._place is Place.QUEUED and download._number == number
+
+    def _is_idle(self) -> bool:
+        return not self._threads and not self._queues
+
+    def _give_back(self, host: str) -> None:
+        left = self._connections[host] - 1
+        if left:
+            self._connections[host] = left
+        else:
+            del self._connections[host]
+
+    # The threads
+
+    def _start_worker(self) -> None:
+        try:
+            threading.Thread(target=self._work, name="iointerrupt-download", daemon=True).start()
+        except BaseException:
+            with self._changed:
+                self._threads -= 1
+                self._changed.notify_all()
+            raise
+
+    def _start_ramp(self) -> None:
+        try:
+            threading.Thread(target=self._ramp, name="iointerrupt-ramp", daemon=True).start()
+        except BaseException:
+            self._is_ramping = False
+            raise
+
+    def _ramp(self) -> None:
+        """Start further threads while there is something for them to do, and they help."""
+        while True:
+            begun, busy, now = self._begun, time.process_time(), time.monotonic()
+            time.sleep(_RAMP)
+            share = (time.process_time() - busy) / (time.monotonic() - now)
+            with self._changed:
+                if self._threads >= self._jobs or not self._can_begin():
+                    self._is_ramping = False
+                    return
+                if self._begun > begun and share > _BUSY:
+                    continue
+                start = self._worker()
+            try:
+                start()
+            except RuntimeError:  # there are no more to be had; those that there are do the work
+                self._is_ramping = False
+                return
+
+    def _work(self) -> None:
+        done: Download | None = None
+        while True:
+            with self._changed:
+                if done is not None:
+                    self._give_back(done._host)
+                done = self._best()
+                if done is None:
+                    self._threads -= 1
+                    self._changed.notify_all()
+                    return
+                self._begun += 1
+            self._run(done)
+
+    def _run(self, download: Download) -> None:
+        result: Downloaded | None = None
+        failure: BaseException | None = None
+        try:
+            with use_stop(download._stop):
+                result = run(self._job(download), download.dest)
+        except BaseException as error:  # noqa: BLE001 - it is told to whoever asks for the result
+            failure = error
+        start: _Starter | None = None
+        with self._changed:
+            pauses = (
+                failure is not None
+                and is_stop(failure)
+                and download._wanted in (Wanted.PAUSE, Wanted.RESUME)
+                and not self._stop.is_set()
+                and not (download._own_stop is not None and download._own_stop.is_set())
+            )
+            if pauses and download._wanted is Wanted.RESUME:
+                start = self._enqueue(download)
+            else:
+                download._place = Place.PAUSED if pauses else Place.ENDED
+            place = download._place
+        if pauses:
+            _tell(download, place)
+        else:
+            self._end(download, result, failure)
+        if start is not None:
+            start()
+
+    def _job(self, download: Download) -> Job:
+        return Job(
+            download.url,
+            download._options,
+            self._session,
+            download._meter,
+            [self._rate, *download._rates],
+            lambda: self._more_connections(download._host),
+        )
+
+    def _more_connections(self, host: str) -> Callable[[], object] | None:
+        with self._changed:
+            if self._connections.get(host, 0) >= self._per_host:
+                return None
+            self._connections[host] += 1
+        return lambda: self._release(host)
+
+    def _release(self, host: str) -> None:
+        with self._changed:
+            self._give_back(host)
+            start = self._starter() if self._can_begin() else None
+        if start is not None:
+            start()
+
+    def _end(self, download: Download, result: Downloaded | None, failure: BaseException | None) -> None:
+        meter = download._meter
+        state = State.DONE if failure is None else end_state(failure)
+        try:
+            meter.enter(state)
+        except BaseException as error:  # noqa: BLE001 - of the user's `progress`
+            failure = failure or error
+        registration = download._registration
+        if registration is not None:
+            registration.cancel()
+        with self._changed:
+            self._open.pop(download, None)
+            ended = self._ended
+            self._ended = replace(
+                ended,
+                done=ended.done + meter.done,
+                total=None
+                if ended.total is None
+                else ended.total + (meter.done if meter.total is None else meter.total),
+                completed=ended.completed + (state is State.DONE),
+                failed=ended.failed + (state is State.FAILED),
+                stopped=ended.stopped + (state is State.STOPPED),
+            )
+        if failure is None and result is not None:
+            download.set_result(result)
+        else:
+            download.set_exception(failure)
+
+
+def _tell(download: Download, place: Place) -> None:
+    """Say that a download is paused, or queued again. That its listener fails then keeps nobody from going on."""
+    try:
+        download._meter.enter(State.PAUSED if place is Place.PAUSED else State.QUEUED)
+    except Exception:  # noqa: BLE001 - as above
+        kind, value, trace = sys.exc_info()
+        threading.excepthook(threading.ExceptHookArgs((kind, value, trace, threading.current_thread())))

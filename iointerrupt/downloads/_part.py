@@ -1,0 +1,425 @@
+"""`Part`: the file that a download grows in, and who may write where in it.
+
+It is `NAME.part` beside the place of the final file, with its record in `NAME.part.json`. It is locked (flock(2)) while a
+download has it, so that two processes never write to one; the lock is on the file itself, and the kernel takes it off
+with the process.
+
+Ownership: the download that has opened the part owns its descriptor. Its workers write with `pwrite` or `splice` at positions of
+their own, each in the piece that it has taken. `_lock` guards the record and its pieces, and the saving of it: no more than
+a small file is written under it. The record is saved when bytes have come, at most every 50 ms, and at the end. Once a
+second a helper syncs the part, on a descriptor of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from iointerrupt._helpers import run_in_thread
+from iointerrupt._stop import StopEvent
+from iointerrupt.downloads._errors import DestinationBusy, DiskFull, WriteFailed
+from iointerrupt.downloads._origin import note
+from iointerrupt.downloads._plan import Version, split
+from iointerrupt.downloads._state import Piece, Record, boot
+
+#: Added to the final name.
+SUFFIX, RECORD_SUFFIX = ".part", ".part.json"
+
+#: Smaller pieces are not worth a request of their own (bytes).
+LEAST_PIECE = 1 << 20
+
+_SAVE_EVERY, _SYNC_EVERY = 0.05, 1.0  # seconds
+_SYNCED_AT_ONCE = 1 << 20  # bytes that the disk takes in no time
+
+
+class Part:
+    """A part file that is open and locked.
+
+    Args:
+        path: of the final file.
+
+    Raises:
+        DestinationBusy: another download has it.
+        WriteFailed: it cannot be made, or something that is no file is in its place.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path, self._record_path = path + SUFFIX, path + RECORD_SUFFIX
+        self._lock = threading.Lock()
+        self.record: Record | None = None
+        self._saved_at = self._synced_at = 0.0
+        self._is_syncing = self._is_finished = False
+        self._has_record = False  # on the disk
+        with refusals(self.path):
+            self.fd = self._open()
+
+    def _open(self) -> int:
+        while True:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+            try:
+                found = os.fstat(fd)
+                _lock_file(fd, self.path, found)
+                # Whoever had the lock before may have given the file its final name meanwhile.
+                if _is_at(self.path, found):
+                    self._size = found.st_size
+                    return fd
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+
+    def load(self) -> Record | None:
+        """What an earlier download has left; None if that is nothing, or cannot be believed."""
+        if self._size or os.path.exists(self._record_path):
+            self._has_record = True
+            self.record = Record.load(self._record_path, self._size)
+        return self.record
+
+    def forget(self) -> None:
+        """Begin with nothing; what is there is thrown away when there is something to put in its place."""
+        with self._lock:
+            self.record = None
+
+    @property
+    def done(self) -> int:
+        """How many bytes are there."""
+        with self._lock:
+            return 0 if self.record is None else self.record.done
+
+    # A new version
+
+    def begin(self, source: str, name: str, version: Version, *, preallocate: bool = False) -> None:
+        """Throw away what is there, and make room for a version of the file.
+
+        Raises:
+            DiskFull: there is not enough of it.
+        """
+        with refusals(self.path):
+            if self._has_record:
+                # It must be gone for good before a byte of another version is written: after a power cut it would vouch for that.
+                _remove(self._record_path)
+                _sync_folder(self._record_path)
+                self._has_record = False
+            if self._size or self.record is not None:
+                os.ftruncate(self.fd, 0)
+                self._size = 0
+            if version.size is not None and version.size > LEAST_PIECE:
+                self.make_room(version.size, preallocate=preallocate)
+        with self._lock:
+            self.record = Record(source, version, name, [Piece(0, 0, version.size)])
+            self._saved_at = self._synced_at = time.monotonic()
+
+    def learn(self, version: Version) -> None:
+        """Note what a further answer says of the version that is there.
+
+        Raises:
+            DiskFull: there is not enough room for the rest of it.
+        """
+        with self._lock:
+            record = self._known
+            record.version = version
+            if version.size is not None and record.pieces[-1].end is None:
+                record.pieces[-1].end = version.size
+        if version.size is not None:
+            self.make_room(version.size, preallocate=False)
+
+    def make_room(self, size: int, *, preallocate: bool) -> None:
+        """See that the file can become `size` bytes.
+
+        Raises:
+            DiskFull: it cannot.
+        """
+        with refusals(self.path):
+            missing = size - os.fstat(self.fd).st_blocks * 512
+            disk = os.fstatvfs(self.fd)
+            if missing > disk.f_bavail * disk.f_frsize:
+                free = disk.f_bavail * disk.f_frsize
+                raise DiskFull(f"{self.path} needs {missing:,} more bytes, and the disk has {free:,} left")
+            if preallocate and missing > 0:
+                os.posix_fallocate(self.fd, 0, size)
+
+    # Pieces
+
+    def cut(self, count: int) -> None:
+        """Cut what is to come into pieces for `count` workers."""
+        with self._lock:
+            pieces = self._pieces
+            whole = next((piece for piece in pieces if not piece.is_done), None)
+            if whole is None or whole.end is None or len(pieces) > 1:
+                return
+            for number, (start, end) in enumerate(split(whole.done, whole.end, count, LEAST_PIECE)):
+                if number == 0:
+                    whole.end = end
+                else:
+                    pieces.append(Piece(start, start, end, claimed=start))
+
+    def first_missing(self) -> Piece | None:
+        """The first piece that is not all there; None if there is none."""
+        with self._lock:
+            if self.record is None:
+                return None
+            return next((piece for piece in self.record.pieces if not piece.is_done), None)
+
+    def take(self) -> Piece | None:
+        """A piece to work at, which nobody else is at; None if there is none left that is worth it."""
+        with self._lock:
+            free = next((piece for piece in self._pieces if not piece.taken and not piece.is_done), None)
+            if free is None and any(piece.taken for piece in self._pieces):
+                free = self._half_of_the_largest()
+            if free is not None:
+                free.taken = True
+            return free
+
+    def _half_of_the_largest(self) -> Piece | None:
+        largest = max(self._pieces, key=lambda piece: (piece.end or 0) - piece.claimed)
+        if largest.end is None or largest.end - largest.claimed < 2 * LEAST_PIECE:
+            return None
+        middle = (largest.claimed + largest.end) // 2
+        half = Piece(middle, middle, largest.end, claimed=middle)
+        largest.end = middle  # its worker sees that at its next claim
+        self._pieces.insert(self._pieces.index(largest) + 1, half)
+        return half
+
+    def give_back(self, piece: Piece) -> None:
+        """Let others have the piece."""
+        with self._lock:
+            piece.taken = False
+
+    def claim(self, piece: Piece, size: int) -> int:
+        """How many bytes, up to `size`, the worker at the piece may write next; 0 at its end."""
+        with self._lock:
+            if piece.end is not None:
+                size = min(size, piece.end - piece.done)
+            piece.claimed = piece.done + size
+            return size
+
+    def moved(self, piece: Piece, count: int) -> None:
+        """Say that `count` more bytes of the piece have been written."""
+        with self._lock:
+            piece.done += count
+            now = time.monotonic()
+            if now - self._saved_at >= _SAVE_EVERY:
+                self._save(now)
+            sync = now - self._synced_at >= _SYNC_EVERY and not self._is_syncing
+            if sync:
+                self._is_syncing, self._synced_at = True, now
+        if sync:
+            self._sync_in_helper()
+
+    def end_is_here(self, piece: Piece) -> bool:
+        """Say that the file ends where the piece does now; return whether that may be."""
+        with self._lock:
+            if piece.end is not None:
+                return piece.is_done
+            piece.end = piece.done
+            record = self._known
+            record.version = replace(record.version, size=piece.end)
+            return True
+
+    @property
+    def _known(self) -> Record:
+        assert self.record is not None, "there is no version yet"  # noqa: S101 - a mistake of the caller's
+        return self.record
+
+    @property
+    def _pieces(self) -> list[Piece]:
+        return self._known.pieces
+
+    def _save(self, now: float) -> None:
+        self._saved_at = now
+        if self.record is not None:
+            with refusals(self._record_path):
+                self.record.save(self._record_path)
+            self._has_record = True
+
+    def _sync_in_helper(self) -> None:
+        with self._lock:
+            marks = [(piece, piece.done) for piece in self._pieces]
+
+        def synced(failure: OSError | None) -> None:
+            with self._lock:
+                self._is_syncing = False
+                if failure is None:  # else `finish` will be told as well
+                    for piece, done in marks:
+                        piece.synced = max(piece.synced, done)
+
+        try:
+            sync_in_helper(self.fd, synced)
+        except (OSError, RuntimeError):
+            self._is_syncing = False  # no descriptors or threads to be had; there will be another time
+
+    # The end
+
+    def finish(self, path: str, modified: float | None) -> int:
+        """Give the file its final name. From here on it is done, and no stop undoes that.
+
+        Args:
+            path: the name.
+            modified: when it was, by the server, in seconds since 1970; None where it does not say.
+
+        Returns:
+            The size of the file in bytes.
+
+        Raises:
+            Interrupted: a stop was set while the disk was writing; nothing is lost.
+            DiskFull, WriteFailed: it cannot be done.
+        """
+        with self._lock:
+            version = self._known.version
+        size = version.size or 0
+        with refusals(path):
+            if os.fstat(self.fd).st_size != size:
+                os.ftruncate(self.fd, size)
+            # The name must not get to the disk before the bytes do.
+            if size <= _SYNCED_AT_ONCE:
+                os.fdatasync(self.fd)
+            else:
+                self.save()
+                self._sync()
+            if modified is not None:
+                os.utime(self.fd, (time.time(), modified))
+                note(self.fd, version, modified)
+            os.replace(self.path, path)
+            self._is_finished = True
+            if self._has_record:
+                _remove(self._record_path)
+                self._has_record = False
+        return size
+
+    def _sync(self) -> None:
+        # In a helper: a disk may take seconds for this, and a stop does not wait for it.
+        from iointerrupt.calls import wait  # noqa: PLC0415 - small files need it not
+
+        done = StopEvent()
+        sync_in_helper(self.fd, done.set)
+        wait(done)
+        if isinstance(done.reason, OSError):
+            raise done.reason
+
+    def save(self) -> None:
+        """Save the record now, if there is anything to be saved."""
+        with self._lock:
+            if self.record is not None and self.record.done:
+                self._save(time.monotonic())
+
+    def discard(self) -> None:
+        """Throw the part away."""
+        with self._lock:
+            self.record = None
+        _remove(self._record_path)
+        _remove(self.path)
+        self._has_record = False
+
+    def close(self) -> None:
+        """Let go of the file; what is there of it can be resumed. One that is empty is not left behind."""
+        if self.fd < 0:
+            return
+        try:
+            if self._is_finished:
+                return
+            found = os.fstat(self.fd)
+            if found.st_size == 0 and not self._has_record and _is_at(self.path, found):
+                _remove(self.path)
+            elif self.record is not None and _is_at(self.path, found):
+                if not boot():
+                    self._sync_all()
+                self.save()
+        finally:
+            fd, self.fd = self.fd, -1
+            os.close(fd)
+
+    def _sync_all(self) -> None:
+        # Where a record cannot say in which boot it was written, only what is synced will be believed.
+        os.fdatasync(self.fd)
+        with self._lock:
+            for piece in self._pieces:
+                piece.synced = piece.done
+
+
+@contextmanager
+def refusals(path: str) -> Iterator[None]:
+    """Say what the system refuses as an error of the download.
+
+    Raises:
+        DiskFull, WriteFailed: it has refused.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise refusal(error, path) from error
+
+
+def refusal(error: OSError, path: str) -> DiskFull | WriteFailed:
+    """An error of the file system, as one of the download."""
+    said = error.strerror or str(error)
+    if error.errno == errno.ENOENT:
+        return WriteFailed(f"there is no folder {os.path.dirname(path) or os.curdir}")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return DiskFull(f"no room for {path}: {said}")
+    return WriteFailed(f"{path} cannot be written: {said}")
+
+
+def _lock_file(fd: int, path: str, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise WriteFailed(f"{path} is in the way: it is no file")
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            raise DestinationBusy(f"another download is at {path}") from None
+        # A file system without locks: its users have to see to it themselves.
+
+
+def _is_at(path: str, found: os.stat_result) -> bool:
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return (there.st_dev, there.st_ino) == (found.st_dev, found.st_ino)
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _sync_folder(path: str) -> None:
+    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_in_helper(fd: int, then: Callable[[OSError | None], object]) -> None:
+    """Have a helper write to the disk what is in the file, and call `then` with the error, if there was one.
+
+    Raises:
+        OSError, RuntimeError: there are no more descriptors or threads to be had.
+    """
+    own = os.dup(fd)  # the file may be closed before the disk has done
+
+    def sync() -> None:
+        failure = None
+        try:
+            os.fdatasync(own)
+        except OSError as error:
+            failure = error
+        finally:
+            os.close(own)
+        then(failure)
+
+    try:
+        run_in_thread(sync, "iointerrupt-sync")
+    except BaseException:
+        os.close(own)
+        raise

@@ -1,0 +1,159 @@
+"""`Record`: what is known of a part file, and how that survives the process, the machine, and a change of the file on the server.
+
+The record is one small JSON file beside the part, always replaced as a whole. It may say less than the part holds, and never
+more. What that takes differs by what may go wrong:
+
+- The process dies (kill -9). What it has written is in the kernel's hands and stays there, so `done` may be believed as soon
+  as a write has returned.
+- The machine goes down. What had not been synced may be lost, in any order. So the record says in which boot of which machine
+  it was written, and in another one only `synced` is believed, which counts what was in the file when an `fdatasync` began
+  that has since come to its end.
+- The record itself is torn or empty afterwards: it ends with a checksum of its own, and is then as good as none.
+
+A part that has no record, or an older one, is thrown away before anything is written to it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import zlib
+from dataclasses import asdict, dataclass, field
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from iointerrupt.downloads._plan import Version
+
+_FORMAT = 1
+
+
+@dataclass(slots=True, eq=False)
+class Piece:
+    """A range of the file: what is before `done` is there, the rest is to come.
+
+    Attributes:
+        start: its first byte.
+        done: up to where it has been written.
+        end: the byte behind it; None where the size is not known.
+        synced: up to where it is on the disk for certain.
+        claimed: up to where its worker may be writing at this moment; nobody else takes anything before that.
+        taken: whether a worker is at it.
+    """
+
+    start: int
+    done: int
+    end: int | None
+    synced: int = 0
+    claimed: int = 0
+    taken: bool = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all of it is there; never known of one without an end."""
+        return self.end is not None and self.done >= self.end
+
+
+@dataclass
+class Record:
+    """What is known of a part file.
+
+    Attributes:
+        source: the URL that it is of, as `identity` has it.
+        version: the version of the file.
+        name: what the file will be called.
+        pieces: the ranges of it, in order and without gaps.
+    """
+
+    source: str
+    version: Version
+    name: str
+    pieces: list[Piece] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """How many bytes are there."""
+        return sum(piece.done - piece.start for piece in self.pieces)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all bytes are there."""
+        return bool(self.pieces) and all(piece.is_done for piece in self.pieces)
+
+    def save(self, path: str) -> None:
+        """Put it in the place of what was at `path`.
+
+        Raises:
+            OSError: it cannot be written; what was there is as it was.
+        """
+        content = {
+            "format": _FORMAT,
+            "boot": boot(),
+            "source": self.source,
+            "version": asdict(self.version),
+            "name": self.name,
+            "pieces": [[piece.start, piece.done, piece.synced, piece.end] for piece in self.pieces],
+        }
+        body = json.dumps(content).encode()
+        fresh = f"{path}.new"
+        # Not for others: URLs and names may tell what is nobody's business.
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.write(fd, b"%s\n%08x\n" % (body, zlib.crc32(body)))
+        finally:
+            os.close(fd)
+        os.replace(fresh, path)
+
+    @classmethod
+    def load(cls, path: str, size: int) -> Record | None:
+        """What is at `path`; None where there is nothing that can be believed.
+
+        Args:
+            path: of the record.
+            size: of the part, in bytes: what is said to be behind that is not there.
+        """
+        try:
+            with open(path, "rb") as file:
+                body, _, rest = file.read(16 << 20).partition(b"\n")
+            if int(rest, 16) != zlib.crc32(body):
+                return None
+            return cls._read(json.loads(body), size)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    @classmethod
+    def _read(cls, content: dict[str, Any], size: int) -> Record | None:
+        if content["format"] != _FORMAT:
+            return None
+        same_boot = bool(boot()) and content["boot"] == boot()
+        record = cls(content["source"], Version(**content["version"]), content["name"])
+        behind = 0
+        for start, done, synced, end in content["pieces"]:
+            there = max(start, min(done if same_boot else synced, size))
+            if start != behind or (end is not None and not there <= end):
+                return None
+            behind = end
+            record.pieces.append(Piece(start, there, end, synced=min(synced, there), claimed=there))
+        if not record.pieces or behind != record.version.size:
+            return None
+        return record
+
+
+def identity(url: str) -> str:
+    """What tells one URL from another in a record, without the credentials that may be in it."""
+    shown = url.partition("#")[0].partition("?")[0]
+    if "@" in shown:
+        parts = urlsplit(shown)
+        shown = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return f"{shown} {hashlib.sha256(url.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+
+
+@functools.cache
+def boot() -> str:
+    """This boot of this machine; empty where the system does not say."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,88 @@
+"""`Target`: where a download goes, which may be said as a folder, as a file, or not at all."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from iointerrupt.downloads._errors import DestinationExists, WriteFailed
+from iointerrupt.downloads._names import name_for
+from iointerrupt.downloads._options import Options
+
+#: What is accepted as a destination.
+Destination = str | os.PathLike[str] | BinaryIO | None
+
+
+@dataclass(frozen=True)
+class Target:
+    """The place of a file.
+
+    Attributes:
+        folder: where it is.
+        name: what it is called; for one that nobody has named it is made of the URL, and stands for the part alone.
+        is_named: whether the user has said what it is called.
+    """
+
+    folder: str
+    name: str
+    is_named: bool
+
+    @classmethod
+    def of(cls, dest: str | os.PathLike[str] | None, url: str) -> Target:
+        """What the user has said, and what is left to the URL.
+
+        Raises:
+            TypeError, ValueError: it is no path.
+        """
+        path = "" if dest is None else os.fspath(dest)
+        if not isinstance(path, str):
+            raise TypeError("dest must be a str or a path of str")
+        if "\0" in path:
+            raise ValueError("dest must not contain a null character")
+        folder, name = os.path.split(path)
+        if path and name and os.path.isdir(path):
+            folder, name = path, ""
+        if not os.path.isdir(folder or "."):
+            raise WriteFailed(
+                f"{folder} is not a folder" if os.path.lexists(folder) else f"there is no folder {folder}"
+            )
+        return cls(folder, name or name_for(url, None), bool(name))
+
+    @property
+    def path(self) -> str:
+        """The whole path."""
+        return os.path.join(self.folder, self.name)
+
+    def final_path(self, name: str) -> str:
+        """The path under which the file appears in the end, if the server calls it `name`."""
+        return self.path if self.is_named else os.path.join(self.folder, name)
+
+
+def check_destination(dest: Any) -> None:
+    """Refuse what cannot be one.
+
+    Raises:
+        TypeError: it is neither a path nor a file object.
+    """
+    if dest is not None and not isinstance(dest, str | os.PathLike) and not is_stream(dest):
+        raise TypeError(f"dest must be a path, a binary file object or None, not {type(dest).__name__}")
+
+
+def is_stream(dest: Any) -> bool:
+    """Whether a destination is a file object that takes bytes."""
+    return dest is not None and not isinstance(dest, str | os.PathLike) and hasattr(dest, "write")
+
+
+def check_free(path: str, options: Options, url: str) -> None:
+    """See that nothing is in the place that must not be replaced.
+
+    Raises:
+        DestinationExists: something is.
+        WriteFailed: a folder is.
+    """
+    if os.path.lexists(path):
+        if os.path.isdir(path) and not os.path.islink(path):
+            raise WriteFailed(f"{path} is a folder", url=url)
+        if not (options.overwrite or options.update):
+            raise DestinationExists(f"{path} is there already", url=url)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import requests
 import urllib3.exceptions
@@ -44,8 +43,7 @@ class Restart(Exception):
         self.changed = changed
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """One download, as it was asked for.
 
     Attributes:
@@ -62,7 +60,7 @@ class Job:
     session: requests.Session
     meter: Meter
     rates: Sequence[Rate] = ()
-    more_connections: Callable[[], Callable[[], object] | None] = field(default=lambda: _nothing)
+    more_connections: Callable[[], Callable[[], object] | None] = lambda: _nothing
 
     @property
     def urls(self) -> Sequence[str]:

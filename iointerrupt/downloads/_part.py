@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from iointerrupt._helpers import run_in_thread
 from iointerrupt._stop import StopEvent
@@ -113,7 +112,8 @@ class Part:
             if version.size is not None and version.size > LEAST_PIECE:
                 self.make_room(version.size, preallocate=preallocate)
         with self._lock:
-            self.record = Record(source, version, name, [Piece(0, 0, version.size)])
+            self.record = Record(source, version, name)
+            self.record.pieces.append(Piece(0, version.size))
             self._saved_at = self._synced_at = time.monotonic()
 
     def learn(self, version: Version) -> None:
@@ -158,7 +158,7 @@ class Part:
                 if number == 0:
                     whole.end = end
                 else:
-                    pieces.append(Piece(start, start, end, claimed=start))
+                    pieces.append(Piece(start, end))
 
     def first_missing(self) -> Piece | None:
         """The first piece that is not all there; None if there is none."""
@@ -182,7 +182,7 @@ class Part:
         if largest.end is None or largest.end - largest.claimed < 2 * LEAST_PIECE:
             return None
         middle = (largest.claimed + largest.end) // 2
-        half = Piece(middle, middle, largest.end, claimed=middle)
+        half = Piece(middle, largest.end)
         largest.end = middle  # its worker sees that at its next claim
         self._pieces.insert(self._pieces.index(largest) + 1, half)
         return half
@@ -220,7 +220,7 @@ class Part:
                 return piece.is_done
             piece.end = piece.done
             record = self._known
-            record.version = replace(record.version, size=piece.end)
+            record.version = record.version._replace(size=piece.end)
             return True
 
     @property

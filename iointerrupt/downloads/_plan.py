@@ -22,12 +22,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from iointerrupt.downloads._errors import BadEncoding, BadStatus, TooLarge, WrongRange
 
@@ -41,10 +40,10 @@ PASSING_STATUSES = frozenset({408, 421, 425, 429, 500, 502, 503, 504})
 _CODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 
 # Names of files that are packed already: servers announce that as a coding of the body, and it is not meant to be undone.
-_PACKED = re.compile(r"\.(t?gz|t?z|svgz|emz|wmz|deb|apk)$", re.IGNORECASE)
+_PACKED = (".gz", ".tgz", ".z", ".tz", ".svgz", ".emz", ".wmz", ".deb", ".apk")
 
-_CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.IGNORECASE)
-_UNSATISFIED = re.compile(r"bytes\s+\*/(\d{1,19})", re.IGNORECASE)
+_CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
+_UNSATISFIED = re.compile(r"bytes\s+\*/(\d{1,19})")
 _LENGTH = re.compile(r"\d{1,19}")
 
 
@@ -57,8 +56,7 @@ class By(Enum):
     CHECKSUM = "checksum"
 
 
-@dataclass(frozen=True)
-class Version:
+class Version(NamedTuple):
     """One version of a file, as a server names it.
 
     Attributes:
@@ -92,8 +90,7 @@ class Version:
         return ways
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """A request for a file, or for a part of it.
 
     Attributes:
@@ -134,11 +131,10 @@ class Question:
     def weaker(self) -> Question:
         """The same in the next of the ways, or for the whole file when there is none left."""
         left = self.ways[1:]
-        return replace(self, ways=left) if left else Question()
+        return self._replace(ways=left) if left else Question()
 
 
-@dataclass(frozen=True)
-class Take:
+class Take(NamedTuple):
     """The body is what is wanted.
 
     Attributes:
@@ -156,8 +152,7 @@ class Take:
     decode: bool = False
 
 
-@dataclass(frozen=True)
-class AskAgain:
+class AskAgain(NamedTuple):
     """The body is not what is wanted; something else may be.
 
     Attributes:
@@ -169,12 +164,10 @@ class AskAgain:
     changed: bool = False
 
 
-@dataclass(frozen=True)
 class Complete:
     """There is no more of it than what is there."""
 
 
-@dataclass(frozen=True)
 class Unchanged:
     """The server has no other version."""
 
@@ -202,7 +195,7 @@ def judge(question: Question, status: int, headers: Mapping[str, str], *, url: s
         return Unchanged()
     if question.is_range:
         if status == 416:
-            said = _UNSATISFIED.fullmatch(headers.get("Content-Range", "").strip())
+            said = _UNSATISFIED.fullmatch(headers.get("Content-Range", "").strip().lower())
             if said and int(said[1]) == question.start:
                 return Complete()
             return AskAgain(Question(), changed=True)
@@ -231,7 +224,7 @@ def _judge_whole(question: Question, headers: Mapping[str, str], url: str, name:
         if same and ranges and by is By.ETAG and By.DATE in question.ways:
             return AskAgain(question.weaker())
     coding = content_coding(headers)
-    if coding and not _PACKED.search(name):
+    if coding and not name.lower().endswith(_PACKED):
         unknown = [each for each in coding if each not in _CODINGS]
         if unknown:
             raise BadEncoding(f"{url} sent a body coded as {', '.join(unknown)}, which was not asked for", url=url)
@@ -244,7 +237,7 @@ def _judge_part(question: Question, headers: Mapping[str, str], url: str) -> Out
         raise WrongRange(f"{url} sent a part of the file, and the whole was asked for", url=url)
     if content_coding(headers):
         raise WrongRange(f"{url} sent a part of a coded body, which was not asked for", url=url)
-    said = headers.get("Content-Range", "").strip()
+    said = headers.get("Content-Range", "").strip().lower()
     found = _CONTENT_RANGE.fullmatch(said)
     wanted = (
         f"the bytes from {question.start} on" if question.end is None else f"bytes {question.start}-{question.end - 1}"
@@ -254,7 +247,7 @@ def _judge_part(question: Question, headers: Mapping[str, str], url: str) -> Out
         raise WrongRange(f"{url} was asked for {wanted}, and says of what it sent: {told}", url=url)
     first, behind = int(found[1]), int(found[2]) + 1
     size = None if found[3] == "*" else int(found[3])
-    version = replace(version_of(headers), size=size)
+    version = version_of(headers)._replace(size=size)
     if question.version is not None and not question.version.may_be(version):
         return AskAgain(Question(), changed=True)
     if first != question.start or behind <= first or (size is not None and behind > size):

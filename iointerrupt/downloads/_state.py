@@ -20,7 +20,6 @@ import hashlib
 import json
 import os
 import zlib
-from dataclasses import asdict, dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -29,7 +28,6 @@ from iointerrupt.downloads._plan import Version
 _FORMAT = 1
 
 
-@dataclass(slots=True, eq=False)
 class Piece:
     """A range of the file: what is before `done` is there, the rest is to come.
 
@@ -42,12 +40,12 @@ class Piece:
         taken: whether a worker is at it.
     """
 
-    start: int
-    done: int
-    end: int | None
-    synced: int = 0
-    claimed: int = 0
-    taken: bool = False
+    __slots__ = ("claimed", "done", "end", "start", "synced", "taken")
+
+    def __init__(self, start: int, end: int | None, done: int | None = None, synced: int = 0) -> None:
+        self.start, self.end, self.synced = start, end, synced
+        self.done = self.claimed = start if done is None else done
+        self.taken = False
 
     @property
     def is_done(self) -> bool:
@@ -55,7 +53,6 @@ class Piece:
         return self.end is not None and self.done >= self.end
 
 
-@dataclass
 class Record:
     """What is known of a part file.
 
@@ -66,10 +63,11 @@ class Record:
         pieces: the ranges of it, in order and without gaps.
     """
 
-    source: str
-    version: Version
-    name: str
-    pieces: list[Piece] = field(default_factory=list)
+    __slots__ = ("name", "pieces", "source", "version")
+
+    def __init__(self, source: str, version: Version, name: str) -> None:
+        self.source, self.version, self.name = source, version, name
+        self.pieces: list[Piece] = []
 
     @property
     def done(self) -> int:
@@ -91,7 +89,7 @@ class Record:
             "format": _FORMAT,
             "boot": boot(),
             "source": self.source,
-            "version": asdict(self.version),
+            "version": self.version._asdict(),
             "name": self.name,
             "pieces": [[piece.start, piece.done, piece.synced, piece.end] for piece in self.pieces],
         }
@@ -134,7 +132,7 @@ class Record:
             if start != behind or (end is not None and not there <= end):
                 return None
             behind = end
-            record.pieces.append(Piece(start, there, end, synced=min(synced, there), claimed=there))
+            record.pieces.append(Piece(start, end, there, min(synced, there)))
         if not record.pieces or behind != record.version.size:
             return None
         return record

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from iointerrupt.downloads._errors import DestinationExists, WriteFailed
 from iointerrupt.downloads._names import name_for
@@ -14,8 +13,7 @@ from iointerrupt.downloads._options import Options
 Destination = str | os.PathLike[str] | BinaryIO | None
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """The place of a file.
 
     Attributes:

@@ -74,8 +74,10 @@ bench: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks
 
 # `downloads` beside curl, wget, aria2c, pycurl, aiohttp and others, on one nginx; BENCH=--help tells the options.
-bench-downloads: $(VENV)/bench.stamp
-	$(BIN)/python -m benchmarks.downloads $(BENCH)
+bench-downloads:
+	test -e $(VENV)-bench || $(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/python $(PIP) --editable '.[bench]'
+	$(VENV)-bench/bin/python -m benchmarks.downloads $(BENCH)
 
 clean:
 	rm -rf $(VENV) $(VENV)-* build

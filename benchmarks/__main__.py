@@ -11,7 +11,7 @@ import json
 import platform
 from dataclasses import asdict
 
-from benchmarks import aio, calls, groups, latency, scale, throughput
+from benchmarks import aio, calls, downloads, groups, latency, scale, throughput
 
 GROUPS = {
     "latency": latency.measure,
@@ -20,6 +20,7 @@ GROUPS = {
     "calls": calls.measure,
     "groups": groups.measure,
     "aio": aio.measure,
+    "downloads": downloads.measure,
 }
 
 

@@ -143,14 +143,14 @@ def copy_file(
         shutil.copystat(source, target, follow_symlinks=False)
         return target
     final = os.path.realpath(target)  # a link stays one, and what it points to is replaced
-    with io.FileIO(_open_to_copy(source)) as reader:
+    with io.FileIO(open_to_copy(source)) as reader:
         info = os.fstat(reader.fileno())
         _check_pair(source, info, target, final)
         folder, name = os.path.split(os.fsdecode(final))
         fd, temporary = tempfile.mkstemp(prefix=f".{name[:40]}.", suffix=".part", dir=folder)
         try:
             with io.FileIO(fd, "w") as writer:
-                done = _copy_data(reader.fileno(), writer.fileno(), info.st_size, stop, progress)
+                done = copy_data(reader.fileno(), writer.fileno(), info.st_size, stop, progress)
             shutil.copystat(source, temporary)
             _check_moved(stop, done)
             os.replace(temporary, final)
@@ -160,7 +160,7 @@ def copy_file(
     return target
 
 
-def _open_to_copy(source: Any) -> int:
+def open_to_copy(source: Any) -> int:
     # Non-blocking, so that a FIFO shows itself instead of keeping us here.
     fd = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     kind = os.fstat(fd).st_mode
@@ -185,7 +185,7 @@ def _check_pair(source: Any, info: os.stat_result, target: Any, final: Any) -> N
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), target)
 
 
-def _copy_data(
+def copy_data(
     source: int, target: int, size: int, stop: StopEvent | None, progress: Callable[[int, int], object] | None
 ) -> int:
     done = 0

@@ -99,9 +99,18 @@ def _ask_requests(session: requests.Session, url: str, headers: Mapping[str, str
     prepared = session.prepare_request(asked)
     environment = session.merge_environment_settings(prepared.url or url, {}, True, None, None)
     settings: dict[str, Any] = {**environment, "timeout": timeout, "allow_redirects": False}
+    # A redirect that cannot be understood is raised by `send` itself, which then forgets the response.
+    came: list[requests.Response] = []
+    prepared.register_hook("response", lambda response, **_: came.append(response))  # type: ignore[no-untyped-call]  # the stubs' omission
     seen = 0
     while True:
-        response = session.send(prepared, **settings)
+        try:
+            response = session.send(prepared, **settings)
+        except BaseException:
+            for one in came:
+                one.close()
+            raise
+        came.clear()
         following = response.next
         if following is None:
             return Requested(response, timeout)

@@ -251,8 +251,8 @@ class Expected:
         wanted = self._wanted
         if isinstance(wanted, Checksum):
             return wanted
-        if self._list is None:
-            self._list = self._read(wanted)
+        self.load()
+        assert self._list is not None  # noqa: S101 - for the type checker
         missing: ChecksumNotFound | None = None
         for name in dict.fromkeys(names):
             try:
@@ -265,6 +265,11 @@ class Expected:
         """Whether the file at `path` is what it has to be. Errors are those of `checksum` and `digest_file`."""
         expected = self.checksum(*names)
         return digest_file(path, expected.algorithm, stop=stop) == expected
+
+    def load(self) -> None:
+        """Get the list now, if there is one and it is not there yet. Errors are those of `checksum`."""
+        if self._list is None and isinstance(self._wanted, SumsFile):
+            self._list = self._read(self._wanted)
 
     def _read(self, wanted: SumsFile) -> str | bytes:
         try:

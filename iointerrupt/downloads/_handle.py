@@ -6,7 +6,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from enum import Enum
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from iointerrupt import calls
 from iointerrupt._stop import StopEvent
@@ -57,6 +56,7 @@ class Download(Future[Downloaded]):
         url: str,
         dest: Destination,
         *,
+        host: str,
         options: Options,
         priority: float,
         progress: Callable[[Progress], object] | None,
@@ -67,7 +67,7 @@ class Download(Future[Downloaded]):
         self._options = options
         self._meter = Meter(url, progress)
         self._rates = limits(options)
-        self._host = _host(url)
+        self._host = host
         # Guarded by the manager's condition.
         self._place = Place.PAUSED  # until it is put into the queue
         self._number = 0  # of its place in the queue: one that it has left there is void
@@ -116,8 +116,3 @@ class Download(Future[Downloaded]):
     def resume(self) -> None:
         """Go on with it, when its turn comes; without effect where it is not paused."""
         self._manager._ask(self, Wanted.RESUME, None)
-
-
-def _host(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}:{parts.port or ''}"

@@ -80,6 +80,7 @@ class Job(NamedTuple):
         """
         seconds = tries.failed(error)
         self.meter.attempt += 1
+        self.meter.error = error
         if seconds:
             self.meter.enter(State.WAITING)
             pause(seconds)
@@ -133,7 +134,10 @@ class Job(NamedTuple):
             return None
         from iointerrupt.downloads._checksums import Expected  # noqa: PLC0415 - most downloads need it not
 
-        return Expected.of(self.options.checksum, self.fetch)
+        expected = Expected.of(self.options.checksum, self.fetch)
+        if expected is not None:
+            expected.load()  # before a large file is fetched for nothing
+        return expected
 
     def fetch(self, url: str) -> bytes:
         """The content of a small file, such as a list of checksums.
@@ -174,7 +178,9 @@ class Pace:
         self._job, self._answer = job, answer
         self._decoding = take.decode
         self._came = take.start
-        self._speed = Speed(job.options.min_speed_time, time.monotonic())
+        self._speed: Speed | None = None
+        if job.options.min_speed is not None:
+            self._speed = Speed(job.options.min_speed_time, time.monotonic())
 
     @property
     def step(self) -> int:
@@ -202,16 +208,16 @@ class Pace:
                     url=self._answer.url,
                 )
         waited = sum(rate.take(count) for rate in job.rates)
-        if options.min_speed is not None:
-            self._check_speed(count, now, waited, options.min_speed)
+        if self._speed is not None and options.min_speed is not None:
+            self._check_speed(self._speed, count, now, waited, options.min_speed)
 
-    def _check_speed(self, count: int, now: float, waited: float, least: float) -> None:
-        self._speed.add(count, now)
-        is_below = self._speed.is_below(least, now)
-        self._speed.pause(waited)
+    def _check_speed(self, speed: Speed, count: int, now: float, waited: float, least: float) -> None:
+        speed.add(count, now)
+        is_below = speed.is_below(least, now)
+        speed.pause(waited)
         if is_below:
             raise TooSlow(
-                f"{self._answer.url} sent {self._speed.value(now):,.0f} bytes a second, and min_speed is {least:,.0f}",
+                f"{self._answer.url} sent {speed.value(now):,.0f} bytes a second, and min_speed is {least:,.0f}",
                 url=self._answer.url,
             )
 

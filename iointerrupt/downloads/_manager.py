@@ -99,7 +99,10 @@ class DownloadManager:
         self._threads = self._begun = 0  # that there are; and how many downloads they have begun
         self._is_ramping = False
         self._open: dict[Download, None] = {}
-        self._ended = Totals()
+        # Of those that have ended: how many in which state, and their bytes.
+        self._ended = dict.fromkeys((State.DONE, State.FAILED, State.STOPPED), 0)
+        self._ended_done = 0
+        self._ended_total: int | None = 0
         self._is_closed = False
         self._stop.on_set(self._stop_all)
 
@@ -136,7 +139,7 @@ class DownloadManager:
             RuntimeError: it is closed.
             TypeError, ValueError: an argument cannot be what it is.
         """
-        check_url(url)
+        host = check_url(url)
         check_destination(dest)
         unknown = options.keys() - set(Options.names())
         if unknown:
@@ -146,7 +149,7 @@ class DownloadManager:
         self._stop.raise_if_set()
         if own is not None:
             own.raise_if_set()
-        download = Download(self, url, dest, options=wanted, priority=priority, progress=progress)
+        download = Download(self, url, dest, host=host, options=wanted, priority=priority, progress=progress)
         download._own_stop = own
         with self._changed:
             if self._is_closed:
@@ -213,18 +216,21 @@ class DownloadManager:
     def progress(self) -> Totals:
         """How far all of them are, those that have ended included."""
         with self._changed:
-            ended, living = self._ended, tuple(self._open)
+            living = tuple(self._open)
             places = [download._place for download in living]
+            ended, done, total = dict(self._ended), self._ended_done, self._ended_total
         each = [download.progress for download in living]
-        totals = [ended.total, *(progress.total for progress in each)]
-        return replace(
-            ended,
-            done=ended.done + sum(progress.done for progress in each),
+        totals = [total, *(progress.total for progress in each)]
+        return Totals(
+            done=done + sum(progress.done for progress in each),
             total=None if None in totals else sum(total or 0 for total in totals),
             speed=sum(progress.speed for progress in each),
             queued=places.count(Place.QUEUED),
             running=places.count(Place.RUNNING),
             paused=places.count(Place.PAUSED),
+            completed=ended[State.DONE],
+            failed=ended[State.FAILED],
+            stopped=ended[State.STOPPED],
         )
 
     # What others ask of a download
@@ -446,17 +452,10 @@ class DownloadManager:
             registration.cancel()
         with self._changed:
             self._open.pop(download, None)
-            ended = self._ended
-            self._ended = replace(
-                ended,
-                done=ended.done + meter.done,
-                total=None
-                if ended.total is None
-                else ended.total + (meter.done if meter.total is None else meter.total),
-                completed=ended.completed + (state is State.DONE),
-                failed=ended.failed + (state is State.FAILED),
-                stopped=ended.stopped + (state is State.STOPPED),
-            )
+            self._ended[state] += 1
+            self._ended_done += meter.done
+            if self._ended_total is not None:
+                self._ended_total += meter.done if meter.total is None else meter.total
         if failure is None and result is not None:
             download.set_result(result)
         else:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from iointerrupt._errors import DownloadError
 from iointerrupt.downloads._options import Progress, State
 from iointerrupt.downloads._rate import Speed
 
@@ -40,6 +41,7 @@ class Meter:
         self.total: int | None = None
         self.resumed_from = 0
         self.attempt = 1
+        self.error: DownloadError | None = None
         self.state = State.QUEUED
 
     def progress(self) -> Progress:
@@ -57,6 +59,7 @@ class Meter:
                 0.0 if self._began is None else now - self._began,
                 self.state,
                 self.attempt,
+                self.error,
             )
 
     @property
@@ -68,6 +71,7 @@ class Meter:
         """`count` more bytes are there, at `now` on the monotonic clock."""
         with self._lock:
             self.done += count
+            self.error = None
             self._speed.add(count, now)
             tell = self._listener is not None and now - self._told >= _TELL_EVERY
             if tell:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
+from iointerrupt._errors import DownloadError
 from iointerrupt._stop import check_timeout
 
 
@@ -42,6 +43,7 @@ class Progress:
         elapsed: seconds since it began.
         state: see `State`.
         attempt: 1 for the first try, and one more for each further one.
+        error: what the last try has failed of; None since the next one has brought something.
     """
 
     url: str
@@ -53,6 +55,7 @@ class Progress:
     elapsed: float = 0.0
     state: State = State.QUEUED
     attempt: int = 1
+    error: DownloadError | None = None
 
     @property
     def eta(self) -> float | None:
@@ -199,8 +202,8 @@ class Options:
         return tuple(each.name for each in fields(cls))
 
 
-def check_url(url: Any) -> None:
-    """Refuse what is no http or https URL.
+def check_url(url: Any) -> str:
+    """Refuse what is no http or https URL; return its scheme, host and port.
 
     Raises:
         TypeError: it is not a str.
@@ -210,13 +213,11 @@ def check_url(url: Any) -> None:
         raise TypeError(f"a URL must be a str, not {type(url).__name__}")
     try:
         parts = urlsplit(url)
-        is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}"
     except ValueError:  # of a port that is no number, and of brackets
-        is_good = False
-    if not is_good:
-        raise ValueError(
-            f"not a URL that can be downloaded: {url!r}; accepted are http://HOST/... and https://HOST/..."
-        )
+        pass
+    raise ValueError(f"not a URL that can be downloaded: {url!r}; accepted are http://HOST/... and https://HOST/...")
 
 
 def whole(name: str, value: Any, *, least: int) -> int:

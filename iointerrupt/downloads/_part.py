@@ -18,8 +18,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from iointerrupt._helpers import run_in_thread
 from iointerrupt._stop import StopEvent
@@ -343,17 +342,24 @@ class Part:
                 piece.synced = piece.done
 
 
-@contextmanager
-def refusals(path: str) -> Iterator[None]:
-    """Say what the system refuses as an error of the download.
+class refusals:  # noqa: N801 - a block, as contextlib.suppress is
+    """Says what the system refuses in the block as an error of the download.
 
     Raises:
         DiskFull, WriteFailed: it has refused.
     """
-    try:
-        yield
-    except OSError as error:
-        raise refusal(error, path) from error
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, OSError):
+            raise refusal(error, self._path) from error
 
 
 def refusal(error: OSError, path: str) -> DiskFull | WriteFailed:

@@ -26,12 +26,9 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from iointerrupt.downloads._errors import BadEncoding, BadStatus, TooLarge, WrongRange
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 #: Statuses that another try may change.
 PASSING_STATUSES = frozenset({408, 421, 425, 429, 500, 502, 503, 504})
@@ -267,8 +264,8 @@ def version_of(headers: Mapping[str, str]) -> Version:
     """The version that an answer with a whole body is of."""
     etag = headers.get("ETag", "").strip()
     date = headers.get("Last-Modified", "").strip()
-    modified, now = _time(date), _time(headers.get("Date", ""))
-    strong_date = modified is not None and now is not None and (now - modified).total_seconds() >= 1
+    modified, now = seconds_of(date), seconds_of(headers.get("Date", ""))
+    strong_date = modified is not None and now is not None and now - modified >= 1
     coded = bool(content_coding(headers))
     return Version(
         etag=etag if re.fullmatch(r'"[^"\x00-\x20\x7f]*"', etag) and etag != '""' else None,
@@ -278,10 +275,11 @@ def version_of(headers: Mapping[str, str]) -> Version:
 
 
 @lru_cache(maxsize=64)  # many answers have the same ones
-def _time(date: str) -> datetime | None:
+def seconds_of(date: str) -> float | None:
+    """A date of HTTP, in seconds since 1970; None for what is none."""
     try:
-        return parsedate_to_datetime(date)
-    except (TypeError, ValueError):
+        return parsedate_to_datetime(date).timestamp()
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -17,11 +17,13 @@ class Target(NamedTuple):
     """The place of a file.
 
     Attributes:
+        path: all of it.
         folder: where it is.
         name: what it is called; for one that nobody has named it is made of the URL, and stands for the part alone.
         is_named: whether the user has said what it is called.
     """
 
+    path: str
     folder: str
     name: str
     is_named: bool
@@ -39,18 +41,12 @@ class Target(NamedTuple):
         if "\0" in path:
             raise ValueError("dest must not contain a null character")
         folder, name = os.path.split(path)
-        if path and name and os.path.isdir(path):
+        if name and os.path.isdir(path):
             folder, name = path, ""
-        if not os.path.isdir(folder or "."):
-            raise WriteFailed(
-                f"{folder} is not a folder" if os.path.lexists(folder) else f"there is no folder {folder}"
-            )
-        return cls(folder, name or name_for(url, None), bool(name))
-
-    @property
-    def path(self) -> str:
-        """The whole path."""
-        return os.path.join(self.folder, self.name)
+        if name:
+            return cls(path, folder, name, is_named=True)
+        name = name_for(url)
+        return cls(os.path.join(folder, name), folder, name, is_named=False)
 
     def final_path(self, name: str) -> str:
         """The path under which the file appears in the end, if the server calls it `name`."""

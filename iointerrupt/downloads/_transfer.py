@@ -19,7 +19,6 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from iointerrupt._errors import DownloadError, Interrupted
@@ -30,7 +29,7 @@ from iointerrupt.downloads._names import name_for
 from iointerrupt.downloads._options import Downloaded, State
 from iointerrupt.downloads._origin import only_if_changed
 from iointerrupt.downloads._part import LEAST_PIECE, Part
-from iointerrupt.downloads._plan import Complete, Question, Take, Unchanged, Version, content_length
+from iointerrupt.downloads._plan import Complete, Question, Take, Unchanged, Version, content_length, seconds_of
 from iointerrupt.downloads._state import Piece, identity
 from iointerrupt.downloads._target import Target, check_free
 
@@ -206,7 +205,7 @@ class Transfer:
 
     def _take_up(self, question: Question, answer: Answer, take: Take, url: str) -> _Begun | None:
         part, job = self._part, self._job
-        self._modified = _time(answer.headers.get("Last-Modified"))
+        self._modified = seconds_of(answer.headers.get("Last-Modified", ""))
         if question.is_range and take.start == question.start:
             part.learn(take.version)
             self._is_patched = True
@@ -237,6 +236,9 @@ class Transfer:
         _, _, take = begun
         size = take.version.size
         most = self._most_workers if take.ranges and take.version.ways() and size is not None else 1
+        if most == 1:
+            self._move(*begun)
+            return
         with ExitStack() as connections:
             count = 1
             while count < min(most, (size or 0) // LEAST_PIECE):
@@ -356,10 +358,3 @@ def _first_of(failures: BaseExceptionGroup[BaseException]) -> BaseException:
             if isinstance(failure, kind):
                 return failure
     return each[0]
-
-
-def _time(date: str | None) -> float | None:
-    try:
-        return None if date is None else parsedate_to_datetime(date).timestamp()
-    except (TypeError, ValueError, OverflowError):
-        return None

@@ -1,0 +1,242 @@
+"""Copies that can be resumed: `files.copy`, but that what a stop leaves is kept and gone on with.
+
+Theory of operation. The copy grows in `NAME.part`, at its end alone, so that its size says how far it is. Of what it is a
+copy, `NAME.part.json` says: the source's device, inode, size and time of change, written before the first byte is. A part
+is gone on with if the source is still the same by all of these, and if the machine has not been started anew since: after a
+crash of the machine, unlike after one of the process, a file may have its size and not its bytes. Whoever has the lock
+(flock(2)) on the part is at it alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from iointerrupt._files import copying
+from iointerrupt._stop import StopEvent
+
+
+class CopyError(Exception):
+    """A file is not copied, for the reason that the message gives."""
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A copy that is done."""
+
+    path: str
+    size: int
+    resumed_from: int
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a part is a copy of; equal where it can be gone on with."""
+
+    kind: str
+    device: int
+    inode: int
+    size: int
+    changed: int
+    boot: str
+
+    @classmethod
+    def of(cls, info: os.stat_result) -> Origin:
+        """That of an open file."""
+        return cls("iointerrupt copy", info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, _boot())
+
+
+def target_of(source: str, target: str) -> str:
+    """The path of the copy: a folder stands for a file of the source's name in it."""
+    return os.path.join(target, os.path.basename(source)) if os.path.isdir(target) else target
+
+
+def copy(
+    source: str,
+    target: str,
+    *,
+    stop: StopEvent,
+    overwrite: bool,
+    resume: bool,
+    progress: Callable[[int, int, int], object],
+) -> Copied:
+    """Copy a file, or go on with it.
+
+    Args:
+        source: a regular file.
+        target: the path of the copy; see `target_of`.
+        stop: what ends it; the part is kept.
+        overwrite: replace a file that is there.
+        resume: go on with a part; else begin anew.
+        progress: called as `progress(done, size, resumed_from)` before the first chunk and after each.
+
+    Raises:
+        CopyError: it is refused.
+        Interrupted: a stop was set.
+        OSError: as it comes from the system.
+    """
+    with open(_open_source(source), "rb", buffering=0) as reader:
+        info = os.fstat(reader.fileno())
+        _check_target(info, target, overwrite=overwrite)
+        final = os.path.realpath(target)  # a link stays one, and what it points to is replaced
+        part, state = f"{final}.part", f"{final}.part.json"
+        with closing(Part(part, state)) as writer:
+            start = writer.begin(Origin.of(info), resume=resume)
+            progress(start, info.st_size, start)
+            reader.seek(start)
+            copying.copy_data(
+                reader.fileno(),
+                writer.fd,
+                info.st_size - start,
+                stop,
+                lambda done, _: progress(start + done, info.st_size, start),
+            )
+            if Origin.of(os.fstat(reader.fileno())) != Origin.of(info):
+                writer.discard()
+                raise CopyError(
+                    "it was changed while it was copied, so that the copy would have been neither; nothing is kept"
+                )
+            shutil.copystat(source, part)
+            size = os.fstat(writer.fd).st_size
+            os.replace(part, final)
+            _unlink(state)
+    return Copied(target, size, start)
+
+
+class Part:
+    """The file in which a copy grows, locked.
+
+    Args:
+        path: where it is; made if it is not there.
+        state: where it is noted what it is a copy of.
+
+    Raises:
+        CopyError: somebody else has it, or it is no part of a copy.
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, path: str, state: str) -> None:
+        self._path, self._state = path, state
+        while True:
+            try:
+                self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
+                    raise CopyError(f"{path} is in the way: it is no file") from None
+                raise
+            try:
+                if self._is_locked():
+                    return
+            except BaseException:
+                os.close(self.fd)
+                raise
+            os.close(self.fd)  # whoever had the lock has renamed or removed it meanwhile
+
+    def _is_locked(self) -> bool:
+        mine = os.fstat(self.fd)
+        if not stat.S_ISREG(mine.st_mode):
+            raise CopyError(f"{self._path} is in the way: it is no file")
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CopyError(f"another copy is at {self._path}") from None
+        try:
+            return os.path.samestat(mine, os.lstat(self._path))
+        except FileNotFoundError:
+            return False
+
+    def begin(self, origin: Origin, *, resume: bool) -> int:
+        """Note of what it is a copy, and return at which byte to go on; the file stands there.
+
+        Raises:
+            CopyError: what is there is not of a copy.
+        """
+        size = os.fstat(self.fd).st_size
+        known = _read(self._state)
+        if size and (known is None or known.get("kind") != origin.kind):
+            raise CopyError(f"{self._path} is in the way: it is not of a copy; remove it if it is of no use")
+        start = size if resume and known == asdict(origin) and size <= origin.size else 0
+        if not start:
+            os.ftruncate(self.fd, 0)
+            temporary = f"{self._state}.new"
+            with open(temporary, "w", encoding="utf-8") as file:
+                json.dump(asdict(origin), file)
+            os.replace(temporary, self._state)
+        os.lseek(self.fd, start, os.SEEK_SET)
+        return start
+
+    def discard(self) -> None:
+        """Remove it."""
+        _unlink(self._state)
+        _unlink(self._path)
+
+    def close(self) -> None:
+        """Give it free. One that is empty is of no use to anybody."""
+        try:
+            if not os.fstat(self.fd).st_size and os.path.lexists(self._path) and self._is_mine():
+                self.discard()
+        finally:
+            os.close(self.fd)
+
+    def _is_mine(self) -> bool:
+        return os.path.samestat(os.fstat(self.fd), os.lstat(self._path))
+
+
+def _open_source(source: str) -> int:
+    try:
+        return copying.open_to_copy(source)
+    except IsADirectoryError:
+        raise CopyError("it is a folder, and copy takes one file; cp -r copies folders") from None
+    except shutil.SpecialFileError:
+        raise CopyError("it is a device, a pipe or the like, and copy takes regular files") from None
+
+
+def _check_target(info: os.stat_result, target: str, *, overwrite: bool) -> None:
+    try:
+        there = os.stat(target)
+    except FileNotFoundError:
+        folder, name = os.path.split(target)
+        if not name or not os.path.isdir(folder or os.curdir):
+            raise CopyError(f"there is no folder {folder}") from None
+        return
+    if os.path.samestat(info, there):
+        raise CopyError(f"{target} is the same file")
+    if not stat.S_ISREG(there.st_mode):
+        raise CopyError(f"{target} is in the way: it is no regular file")
+    if not overwrite:
+        raise CopyError(f"{target} is there already; --overwrite replaces it")
+    if not os.access(target, os.W_OK):  # a rename would get past this
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), target)
+
+
+def _boot() -> str:
+    """What is another one each time the machine is started; and, where the system does not say, each time it is asked."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return os.urandom(16).hex()
+
+
+def _read(path: str) -> Any:
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass

@@ -169,6 +169,7 @@ def environment(ca: str | None = None) -> dict[str, str]:
     """What all of them run with: no proxies or authorities but `ca`, for those that cannot be told otherwise."""
     dropped = ("_PROXY", "_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
     kept = {name: value for name, value in os.environ.items() if not name.upper().endswith(dropped)}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program has its bytecode
     return kept | {"PYTHONPATH": _ROOT} | ({"REQUESTS_CA_BUNDLE": ca} if ca else {})
 
 

@@ -187,7 +187,7 @@ class Requested:
 def failure(error: Exception, url: str) -> DownloadError:
     """What requests, urllib3 or the system say of a transfer, as an error of the download."""
     said = _reason(error)
-    if isinstance(error, requests.exceptions.TooManyRedirects | requests.exceptions.InvalidSchema):
+    if isinstance(error, requests.exceptions.TooManyRedirects):
         return RedirectRefused(f"{url}: {said}", url=url)
     if isinstance(error, requests.Timeout | TimeoutError):
         return TimedOut(f"{url}: nothing came in time: {said}", url=url)
@@ -195,7 +195,8 @@ def failure(error: Exception, url: str) -> DownloadError:
         return BadEncoding(f"{url}: {said}", url=url)
     incomplete = _cause(error, urllib3.exceptions.IncompleteRead)
     if incomplete is not None:
-        return ShortBody(f"{url}: the body ended {incomplete.expected:,} bytes too early", url=url)
+        early = f"{incomplete.expected:,} bytes " if isinstance(incomplete.expected, int) else ""
+        return ShortBody(f"{url}: the body ended {early}too early", url=url)
     return ConnectionFailed(f"{url}: {said}", url=url)
 
 
@@ -204,8 +205,9 @@ def may_pass(error: DownloadError) -> bool:
     if isinstance(error, BadStatus):
         return error.status in PASSING_STATUSES
     if isinstance(error, ConnectionFailed):
-        if isinstance(error.__cause__, requests.exceptions.SSLError | requests.exceptions.InvalidURL):
-            return False  # whom not to trust now, one does not trust in a second
+        # What is no URL will be none in a second, and whom one does not trust, one will not.
+        if isinstance(error.__cause__, requests.exceptions.SSLError | ValueError):
+            return False
         unknown = _cause(error, socket.gaierror)
         return unknown is None or unknown.errno == socket.EAI_AGAIN
     return isinstance(error, _MAY_PASS)

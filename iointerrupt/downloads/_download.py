@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from iointerrupt._errors import DeadlineExceeded, Interrupted
 from iointerrupt._stop import StopEvent, current_stop, use_stop
 from iointerrupt._types import StopLike
+from iointerrupt._wait import check
 from iointerrupt.downloads._job import Job
 from iointerrupt.downloads._meter import Meter
 from iointerrupt.downloads._options import Downloaded, Options, Progress, State, check_url
@@ -114,6 +115,7 @@ def run(job: Job, dest: Destination) -> Downloaded:
     Raises:
         DownloadError, Interrupted: as `download`.
     """
+    check(None)
     job.meter.enter(State.RUNNING)
     if job.options.deadline is None:
         return _run(job, dest)

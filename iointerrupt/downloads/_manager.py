@@ -23,7 +23,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from iointerrupt import calls
@@ -141,10 +140,7 @@ class DownloadManager:
         """
         host = check_url(url)
         check_destination(dest)
-        unknown = options.keys() - set(Options.names())
-        if unknown:
-            raise TypeError(f"there is no option {', '.join(sorted(unknown))}; there are {', '.join(Options.names())}")
-        wanted = replace(self._options, **options) if options else self._options
+        wanted = self._options.but(options) if options else self._options
         own = as_stop(stop)
         self._stop.raise_if_set()
         if own is not None:

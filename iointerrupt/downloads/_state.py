@@ -98,10 +98,12 @@ class Record:
         # Not for others: URLs and names may tell what is nobody's business.
         fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            os.write(fd, b"%s\n%08x\n" % (body, zlib.crc32(body)))
-        finally:
-            os.close(fd)
-        os.replace(fresh, path)
+            with open(fd, "wb") as file:
+                file.write(b"%s\n%08x\n" % (body, zlib.crc32(body)))
+            os.replace(fresh, path)
+        except OSError:
+            os.unlink(fresh)
+            raise
 
     @classmethod
     def load(cls, path: str, size: int) -> Record | None:

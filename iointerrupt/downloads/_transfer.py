@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from iointerrupt._errors import DownloadError, Interrupted
 from iointerrupt.downloads._answer import Answer, Requested, may_pass
-from iointerrupt.downloads._errors import DestinationBusy, FileChanged, LongBody, ShortBody
+from iointerrupt.downloads._errors import ChecksumMismatch, DestinationBusy, FileChanged, LongBody, ShortBody
 from iointerrupt.downloads._job import FAILURES, Job, Restart, as_download_error
 from iointerrupt.downloads._names import name_for
 from iointerrupt.downloads._options import Downloaded, State
@@ -32,6 +32,7 @@ from iointerrupt.downloads._part import LEAST_PIECE, Part
 from iointerrupt.downloads._plan import Complete, Question, Take, Unchanged, Version, content_length, seconds_of
 from iointerrupt.downloads._state import Piece, identity
 from iointerrupt.downloads._target import Target, check_free
+from iointerrupt.downloads._tries import Tries
 
 if TYPE_CHECKING:
     from iointerrupt.downloads._checksums import Expected
@@ -78,11 +79,12 @@ class Transfer:
         expected = job.expected()
         with closing(Part(target.path)) as self._part:
             self._load()
+            tries = job.tries(lambda: self._part.done)
             while True:
-                is_new = self._fetch()
+                is_new = self._fetch(tries)
                 path = target.final_path(self._name)
                 if is_new:
-                    if expected is None or self._fits(expected):
+                    if expected is None or self._fits(expected, tries):
                         break
                 elif expected is None or expected.fits(path, *self._names):
                     return self._downloaded(path, os.path.getsize(path), expected, unchanged=True)
@@ -125,11 +127,11 @@ class Transfer:
         self._is_patched = False
         self._job.meter.rewind(0, None)
 
-    def _fits(self, expected: Expected) -> bool:
+    def _fits(self, expected: Expected, tries: Tries) -> bool:
         """Whether what came is what was asked for; False if another try may mend that.
 
         Raises:
-            ChecksumMismatch: it is not, and it came in one piece. It is thrown away.
+            ChecksumMismatch: it is not, although it came in one piece, and there is no other mirror. It is thrown away.
         """
         from iointerrupt.downloads._checksums import compare, digest_file  # noqa: PLC0415 - there is no checksum mostly
 
@@ -142,10 +144,19 @@ class Transfer:
         was_patched = self._is_patched
         self._forget()
         if not was_patched:
-            self._part.discard()
-            compare(wanted, found, url=self._url)
+            try:
+                compare(wanted, found, url=self._url)
+            except ChecksumMismatch as error:
+                self._give_up(error, tries)
         meter.enter(State.RUNNING)
         return False
+
+    def _give_up(self, error: ChecksumMismatch, tries: Tries) -> None:
+        try:
+            tries.failed(error)
+        except ChecksumMismatch:
+            self._part.discard()
+            raise
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -154,10 +165,9 @@ class Transfer:
 
     # Rounds
 
-    def _fetch(self) -> bool:
+    def _fetch(self, tries: Tries) -> bool:
         """Fetch all that is missing; return False if the file that is there already is what the server has."""
         job, part = self._job, self._part
-        tries = job.tries(lambda: part.done)
         changes = 0
         while True:
             url = tries.url

@@ -30,7 +30,7 @@ SECTIONS = {
         \b
         start     size, done, resumed_from
         progress  size, done, resumed_from, speed, eta, state; each 0.2 s
-        retry     size, done, resumed_from, attempt
+        retry     size, done, resumed_from, attempt, message
         done      size, done, resumed_from, seconds, speed, checksum,
                   unchanged, skipped
         failed    size, done, resumed_from, error, message

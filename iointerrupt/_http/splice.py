@@ -32,7 +32,7 @@ from iointerrupt._wait import READ, check
 
 _MOST = 1 << 20  # of a pipe, where the system's limit is not lower, and of a buffer
 _LEAST_SPLICED = 1 << 17  # for a body with fewer bytes to come, a pipe is not worth its making
-_LARGEST_READ = 1 << 18  # more at a time is slower: see `body`
+_LARGEST_READ = 1 << 18  # more at a time is slower: see `body`; and records of TLS stay in the processor's cache
 _NOWAIT = int(socket.MSG_DONTWAIT)
 _SPLICE_FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK if sys.platform == "linux" else 0
 
@@ -288,7 +288,7 @@ class LeanAnswer:
 
     def _buffer_of(self, want: int) -> memoryview:
         if self._buffer is None:
-            self._buffer = memoryview(bytearray(min(self._remaining, _MOST)))
+            self._buffer = memoryview(bytearray(min(self._remaining, _LARGEST_READ if self._is_tls else _MOST)))
         return self._buffer[:want]
 
     def _fail(self, error: Exception) -> NoReturn:

@@ -122,7 +122,7 @@ class Job(NamedTuple):
                 raise Restart(changed=outcome.changed)
 
     def _check(self, question: Question, take: Take, answer: Answer, *, may_restart: bool) -> None:
-        if question.is_range and take.start != question.start and not may_restart:
+        if question.is_range and not take.is_part and not may_restart:
             raise Restart(changed=question.version is not None and not question.version.may_be(take.version))
         check_size(take.version.size, self.options.max_size, answer.url)
         if take.decode and isinstance(answer, Requested):

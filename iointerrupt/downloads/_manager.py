@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     import requests
 
 
-# How long a thread may be at its download before another one is started to help (seconds), and the share of a processor
-# that they have to use up lest it is.
-_RAMP, _BUSY = 0.002, 0.6
+# How often to look whether another thread is wanted (seconds). It is where those that there are leave a processor idle for
+# more than this share of the time, or are at the same downloads for as long as this (seconds).
+_RAMP, _IDLE, _LONG = 0.004, 0.5, 0.02
 
 _Starter = Callable[[], None]
 
@@ -352,15 +352,18 @@ class DownloadManager:
 
     def _ramp(self) -> None:
         """Start further threads while there is something for them to do, and they help."""
+        begun, since = self._begun, time.monotonic()
         while True:
-            begun, busy, now = self._begun, time.process_time(), time.monotonic()
+            busy, now = time.process_time(), time.monotonic()
             time.sleep(_RAMP)
-            share = (time.process_time() - busy) / (time.monotonic() - now)
+            idle = 1 - (time.process_time() - busy) / (time.monotonic() - now)
             with self._changed:
                 if self._threads >= self._jobs or not self._can_begin():
                     self._is_ramping = False
                     return
-                if self._begun > begun and share > _BUSY:
+                if begun != self._begun:
+                    begun, since = self._begun, now
+                if idle < _IDLE and now - since < _LONG:
                     continue
                 start = self._worker()
             try:

@@ -138,6 +138,7 @@ class Take(NamedTuple):
         start: where in the file its first byte belongs.
         end: where it ends; None where that is not known.
         version: of what it is a part.
+        is_part: whether it is the range that was asked for, and not the whole file, which may begin where that does.
         ranges: whether the server gives ranges.
         decode: whether there is a coding to be undone: then nothing of it can be resumed.
     """
@@ -145,6 +146,7 @@ class Take(NamedTuple):
     start: int
     end: int | None
     version: Version
+    is_part: bool = False
     ranges: bool = False
     decode: bool = False
 
@@ -257,7 +259,7 @@ def _judge_part(question: Question, headers: Mapping[str, str], url: str) -> Out
     known = question.version or Version()
     # What a 206 leaves out is as it was (RFC 9110, 15.3.7).
     version = Version(version.etag or known.etag, version.date or known.date, known.size if size is None else size)
-    return Take(first, behind, version, ranges=True)
+    return Take(first, behind, version, is_part=True, ranges=True)
 
 
 def version_of(headers: Mapping[str, str]) -> Version:

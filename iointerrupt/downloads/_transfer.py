@@ -216,7 +216,7 @@ class Transfer:
     def _take_up(self, question: Question, answer: Answer, take: Take, url: str) -> _Begun | None:
         part, job = self._part, self._job
         self._modified = seconds_of(answer.headers.get("Last-Modified", ""))
-        if question.is_range and take.start == question.start:
+        if take.is_part:
             part.learn(take.version)
             self._is_patched = True
         else:
@@ -269,8 +269,14 @@ class Transfer:
         self._is_patched = True
         try:
             with ThreadGroup() as group:
-                for _ in range(count - 1):
-                    group.start(self._work, None, url)
+                try:
+                    for _ in range(count - 1):
+                        group.start(self._work, None, url)
+                except BaseException:  # they have been stopped already
+                    piece, answer, _ = begun
+                    answer.close()
+                    self._part.give_back(piece)
+                    raise
                 self._work(begun, url)
         except BaseExceptionGroup as failures:
             raise _first_of(failures) from None

@@ -115,15 +115,15 @@ class Part:
             self.record.pieces.append(Piece(0, version.size))
             self._saved_at = self._synced_at = time.monotonic()
 
-    def learn(self, version: Version) -> None:
-        """Note what a further answer says of the version that is there.
+    def learn(self, version: Version, source: str) -> None:
+        """Note what a further answer says of the version that is there; of a mirror's only the size counts.
 
         Raises:
             DiskFull: there is not enough room for the rest of it.
         """
         with self._lock:
             record = self._known
-            record.version = version
+            record.version = version if source == record.source else record.version._replace(size=version.size)
             if version.size is not None and record.pieces[-1].end is None:
                 record.pieces[-1].end = version.size
         if version.size is not None:

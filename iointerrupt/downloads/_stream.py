@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import BinaryIO
 
-from iointerrupt._errors import DownloadError
+from iointerrupt._errors import DownloadError, Interrupted
 from iointerrupt.downloads._answer import Answer
 from iointerrupt.downloads._checksums import Checksum, compare, hasher
 from iointerrupt.downloads._errors import FileChanged, ShortBody, WriteFailed
@@ -57,6 +57,9 @@ class StreamTransfer:
             try:
                 self._try(url, name, (lambda _: None) if digest is None else digest.update)
                 break
+            except Interrupted as interrupted:
+                interrupted.transferred = self._done
+                raise
             except Restart:
                 raise FileChanged(
                     f"{url} changed, or cannot be asked for its rest, behind {self._done:,} bytes that are written",

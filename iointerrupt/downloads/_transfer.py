@@ -62,6 +62,7 @@ class Transfer:
         self._modified: float | None = None
         self._resumed_from = 0
         self._is_patched = False  # made of more than one answer
+        self._was_fetched_anew = False  # since that did not fit
         self._most_workers = job.options.segments
         self._failure: DownloadError | None = None  # of the last worker that gave up
 
@@ -78,21 +79,29 @@ class Transfer:
             check_free(target.path, self._options, job.url)
         expected = job.expected()
         with closing(Part(target.path)) as self._part:
-            self._load()
-            tries = job.tries(lambda: self._part.done)
-            while True:
-                is_new = self._fetch(tries)
-                path = target.final_path(self._name)
-                if is_new:
-                    if expected is None or self._fits(expected, tries):
-                        break
-                elif expected is None or expected.fits(path, *self._names):
-                    return self._downloaded(path, os.path.getsize(path), expected, unchanged=True)
-                else:  # what is there is not what is wanted, although it came from there
-                    self._options = replace(self._options, update=False, overwrite=True)
-            check_free(path, self._options, job.url)
-            job.meter.path = path
-            size = self._part.finish(path, self._modified)
+            try:
+                return self._run(expected)
+            except Interrupted as interrupted:
+                interrupted.transferred = self._part.done
+                raise
+
+    def _run(self, expected: Expected | None) -> Downloaded:
+        self._load()
+        job, part, target = self._job, self._part, self._target
+        tries = job.tries(lambda: part.done)
+        while True:
+            is_new = self._fetch(tries)
+            path = target.final_path(self._name)
+            if is_new:
+                if expected is None or self._fits(expected, tries):
+                    break
+            elif expected is None or expected.fits(path, *self._names):
+                return self._downloaded(path, os.path.getsize(path), expected, unchanged=True)
+            else:  # what is there is not what is wanted, although it came from there
+                self._options = replace(self._options, update=False, overwrite=True)
+        check_free(path, self._options, job.url)
+        job.meter.path = path
+        size = part.finish(path, self._modified)
         return self._downloaded(path, size, expected)
 
     def _downloaded(self, path: str, size: int, expected: Expected | None, *, unchanged: bool = False) -> Downloaded:
@@ -141,9 +150,10 @@ class Transfer:
         found = digest_file(self._part.path, wanted.algorithm)
         if found == wanted:
             return True
-        was_patched = self._is_patched
+        may_mend = self._is_patched and not self._was_fetched_anew
+        self._was_fetched_anew = True
         self._forget()
-        if not was_patched:
+        if not may_mend:
             try:
                 compare(wanted, found, url=self._url)
             except ChecksumMismatch as error:
@@ -201,7 +211,7 @@ class Transfer:
         try:
             self._url = answer.url
             if isinstance(outcome, Take):
-                begun = self._take_up(question, answer, outcome, url)
+                begun = self._take_up(answer, outcome, url)
                 if begun is None:
                     answer.close()
                 return begun
@@ -213,11 +223,11 @@ class Transfer:
             raise Restart(changed=True)
         return outcome if isinstance(outcome, Unchanged) else None
 
-    def _take_up(self, question: Question, answer: Answer, take: Take, url: str) -> _Begun | None:
+    def _take_up(self, answer: Answer, take: Take, url: str) -> _Begun | None:
         part, job = self._part, self._job
         self._modified = seconds_of(answer.headers.get("Last-Modified", ""))
         if take.is_part:
-            part.learn(take.version)
+            part.learn(take.version, identity(url))
             self._is_patched = True
         else:
             self._forget()
@@ -337,10 +347,7 @@ class Transfer:
                     try:
                         count = answer.into_file(part.fd, piece.done, room)
                     except BaseException as error:
-                        moved = getattr(error, "transferred", None) or 0
-                        part.moved(piece, moved)
-                        if isinstance(error, Interrupted):
-                            error.transferred = part.done
+                        part.moved(piece, getattr(error, "transferred", None) or 0)
                         raise
                     if not count:
                         self._ended(piece, answer, take)

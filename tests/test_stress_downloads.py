@@ -14,7 +14,7 @@ from tests.stress.places import Place, Served
 SHORT = {
     "kill": (12, 4),
     "changing file": (12, 1),
-    "power cuts": (12, 4),
+    "power cuts": (8, 4),
     "signals": (8, 1),
     "command line": (3, 1),
 }

@@ -35,13 +35,14 @@ from dataclasses import dataclass
 
 from iointerrupt.testing import no_leaks
 from tests import nginx
+from tests.altered_nginx import SMOOTH, AlteredNginx
 from tests.stress.nursery import STOPPED, Job, Nursery
-from tests.stress.places import Left, Place, Served, read
+from tests.stress.places import Left, Place, Served
 
 _SMALL, _LEAST_SIZE = 3 << 19, 9 << 19  # bytes; less than the latter is not worth four segments
 _SIZE_FOR_A_KILL = 64 << 10
 _RATE = 4 << 20  # bytes a second, of all connections together
-_CHUNK = 8 << 10  # that nginx sends at a time
+_CHUNK = 8 << 10  # that it sends at a time
 
 # Seconds after which a child is killed at the latest.
 _LONGEST = 0.5
@@ -51,17 +52,6 @@ _SAVED_EVERY, _BUSY = 0.05, 0.1
 
 # Kills in a scenario, however small its part of them.
 _LEAST = 3
-
-
-class _Smooth(nginx.Nginx):
-    """An nginx that keeps to its rate in small steps: else it sends what a second allows at once."""
-
-    def _write_files(self, ports: list[int]) -> None:
-        super()._write_files(ports)
-        path = os.path.join(self._folder, "nginx.conf")
-        text = read(path).decode()
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text.replace("sendfile on;", f"sendfile on; sendfile_max_chunk {_CHUNK};"))
 
 
 @dataclass(frozen=True)
@@ -136,7 +126,7 @@ class Run:
     def do(self) -> str:
         """Do it; return what happened."""
         with (
-            _Smooth(self._served_folder, rate=str(_RATE // self._segments)) as self._server,
+            AlteredNginx(self._served_folder, SMOOTH, rate=str(_RATE // self._segments)) as self._server,
             Nursery(afresh=self._scenario.afresh) as self._nursery,
         ):
             while self._killed < self._kills:

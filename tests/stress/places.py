@@ -136,10 +136,23 @@ class Place:
         with open(self._record, "wb") as file:
             file.write(whole)
 
-    def leave(self, part: bytes, pieces: list[list[int]]) -> None:
-        """Leave a part of the newest version, and a record that says what of it is there: start, done, synced and end of each piece."""
+    def leave(self, part: bytes, pieces: list[list[int]], url: str = "") -> None:
+        """Leave a part of the newest version, and a record that says what of it is there.
+
+        Args:
+            part: what is in the part.
+            pieces: start, done, synced and end of each.
+            url: where it is from.
+        """
         version = {"etag": self._served.etag, "date": None, "size": len(self._served.content)}
-        record = {"format": 1, "boot": _state.boot(), "source": "", "name": "", "version": version, "pieces": pieces}
+        record = {
+            "format": 1,
+            "boot": _state.boot(),
+            "source": _state.identity(url),
+            "name": "",
+            "version": version,
+            "pieces": pieces,
+        }
         for path, content in ((self._part, part), (self._record, _with_checksum(record))):
             with open(path, "wb") as file:
                 file.write(content)

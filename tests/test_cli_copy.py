@@ -134,7 +134,7 @@ def test_begins_anew(source, tmp_path, monkeypatch, change):
         source.write_bytes(CONTENT)
         os.utime(source, ns=(times, times))
     elif change == "boot":
-        monkeypatch.setattr(parts, "_boot", lambda: "another one")
+        monkeypatch.setattr(parts, "boot", lambda: "another one")
     elif change == "longer part":
         part.write_bytes(b"x" * (len(CONTENT) + 1))
     else:

@@ -10,7 +10,6 @@ crash of the machine, unlike after one of the process, a file may have its size 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from iointerrupt._files import copying
+from iointerrupt._files.growing import NoFileError, TakenError, boot, is_at, open_locked
 from iointerrupt._stop import StopEvent
 
 
@@ -51,7 +51,7 @@ class Origin:
     @classmethod
     def of(cls, info: os.stat_result) -> Origin:
         """That of an open file."""
-        return cls("iointerrupt copy", info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, _boot())
+        return cls("iointerrupt copy", info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, boot())
 
 
 def target_of(source: str, target: str) -> str:
@@ -125,33 +125,12 @@ class Part:
 
     def __init__(self, path: str, state: str) -> None:
         self._path, self._state = path, state
-        while True:
-            try:
-                self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
-            except OSError as error:
-                if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
-                    raise CopyError(f"{path} is in the way: it is no file") from None
-                raise
-            try:
-                if self._is_locked():
-                    return
-            except BaseException:
-                os.close(self.fd)
-                raise
-            os.close(self.fd)  # whoever had the lock has renamed or removed it meanwhile
-
-    def _is_locked(self) -> bool:
-        mine = os.fstat(self.fd)
-        if not stat.S_ISREG(mine.st_mode):
-            raise CopyError(f"{self._path} is in the way: it is no file")
         try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CopyError(f"another copy is at {self._path}") from None
-        try:
-            return os.path.samestat(mine, os.lstat(self._path))
-        except FileNotFoundError:
-            return False
+            self.fd = open_locked(path, 0o600)
+        except NoFileError:
+            raise CopyError(f"{path} is in the way: it is no file") from None
+        except TakenError:
+            raise CopyError(f"another copy is at {path}") from None
 
     def begin(self, origin: Origin, *, resume: bool) -> int:
         """Note of what it is a copy, and return at which byte to go on; the file stands there.
@@ -163,7 +142,9 @@ class Part:
         known = _read(self._state)
         if size and (known is None or known.get("kind") != origin.kind):
             raise CopyError(f"{self._path} is in the way: it is not of a copy; remove it if it is of no use")
-        start = size if resume and known == asdict(origin) and size <= origin.size else 0
+        # Where the system does not tell one boot from another, no part of an earlier run is believed.
+        is_ours = bool(origin.boot) and known == asdict(origin)
+        start = size if resume and is_ours and size <= origin.size else 0
         if not start:
             os.ftruncate(self.fd, 0)
             temporary = f"{self._state}.new"
@@ -181,13 +162,10 @@ class Part:
     def close(self) -> None:
         """Give it free. One that is empty is of no use to anybody."""
         try:
-            if not os.fstat(self.fd).st_size and os.path.lexists(self._path) and self._is_mine():
+            if not os.fstat(self.fd).st_size and is_at(self._path, self.fd):
                 self.discard()
         finally:
             os.close(self.fd)
-
-    def _is_mine(self) -> bool:
-        return os.path.samestat(os.fstat(self.fd), os.lstat(self._path))
 
 
 def _open_source(source: str) -> int:
@@ -215,15 +193,6 @@ def _check_target(info: os.stat_result, target: str, *, overwrite: bool) -> None
         raise CopyError(f"{target} is there already; --overwrite replaces it")
     if not os.access(target, os.W_OK):  # a rename would get past this
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), target)
-
-
-def _boot() -> str:
-    """What is another one each time the machine is started; and, where the system does not say, each time it is asked."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return os.urandom(16).hex()
 
 
 def _read(path: str) -> Any:

@@ -13,19 +13,18 @@ second a helper syncs the part, on a descriptor of its own.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import stat
 import threading
 import time
 from collections.abc import Callable
 
+from iointerrupt._files.growing import NoFileError, TakenError, boot, is_at, open_locked
 from iointerrupt._helpers import run_in_thread
 from iointerrupt._stop import StopEvent
 from iointerrupt.downloads._errors import DestinationBusy, DiskFull, WriteFailed
 from iointerrupt.downloads._origin import note
 from iointerrupt.downloads._plan import Version, split
-from iointerrupt.downloads._state import Piece, Record, boot
+from iointerrupt.downloads._state import Piece, Record
 
 #: Added to the final name.
 SUFFIX, RECORD_SUFFIX = ".part", ".part.json"
@@ -56,22 +55,13 @@ class Part:
         self._is_syncing = self._is_finished = False
         self._has_record = False  # on the disk
         with refusals(self.path):
-            self.fd = self._open()
-
-    def _open(self) -> int:
-        while True:
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
             try:
-                found = os.fstat(fd)
-                _lock_file(fd, self.path, found)
-                # Whoever had the lock before may have given the file its final name meanwhile.
-                if _is_at(self.path, found):
-                    self._size = found.st_size
-                    return fd
-            except BaseException:
-                os.close(fd)
-                raise
-            os.close(fd)
+                self.fd = open_locked(self.path, 0o666)
+            except NoFileError:
+                raise WriteFailed(f"{self.path} is in the way: it is no file") from None
+            except TakenError:
+                raise DestinationBusy(f"another download is at {self.path}") from None
+        self._size = os.fstat(self.fd).st_size
 
     def load(self) -> Record | None:
         """What an earlier download has left; None if that is nothing, or cannot be believed."""
@@ -323,10 +313,11 @@ class Part:
         try:
             if self._is_finished:
                 return
-            found = os.fstat(self.fd)
-            if found.st_size == 0 and not self._has_record and _is_at(self.path, found):
+            if not is_at(self.path, self.fd):
+                return
+            if os.fstat(self.fd).st_size == 0 and not self._has_record:
                 _remove(self.path)
-            elif self.record is not None and _is_at(self.path, found):
+            elif self.record is not None:
                 if not boot():
                     self._sync_all()
                 try:
@@ -373,25 +364,6 @@ def refusal(error: OSError, path: str) -> DiskFull | WriteFailed:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return DiskFull(f"no room for {path}: {said}")
     return WriteFailed(f"{path} cannot be written: {said}")
-
-
-def _lock_file(fd: int, path: str, found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        raise WriteFailed(f"{path} is in the way: it is no file")
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            raise DestinationBusy(f"another download is at {path}") from None
-        # A file system without locks: its users have to see to it themselves.
-
-
-def _is_at(path: str, found: os.stat_result) -> bool:
-    try:
-        there = os.stat(path, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return (there.st_dev, there.st_ino) == (found.st_dev, found.st_ino)
 
 
 def _remove(path: str) -> None:

@@ -15,7 +15,6 @@ A part that has no record, or an older one, is thrown away before anything is wr
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ import zlib
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from iointerrupt._files.growing import boot
 from iointerrupt.downloads._plan import Version
 
 _FORMAT = 1
@@ -147,13 +147,3 @@ def identity(url: str) -> str:
         parts = urlsplit(shown)
         shown = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
     return f"{shown} {hashlib.sha256(url.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
-
-
-@functools.cache
-def boot() -> str:
-    """This boot of this machine; empty where the system does not say."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""

@@ -1,0 +1,81 @@
+"""A file that grows beside its place until it is complete: who has it, and whether it can be believed after a crash.
+
+Both downloads and copies keep what came of a file in such a part. It is locked (flock(2)) on itself, so that there is no
+further file, and the kernel takes the lock off with the process.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import functools
+import os
+import stat
+
+
+class NoFileError(Exception):
+    """Something that is no regular file is in the part's place."""
+
+
+class TakenError(Exception):
+    """Another process, or another part of this one, has it."""
+
+
+def open_locked(path: str, mode: int) -> int:
+    """Open a part for reading and writing, made if it is not there, and lock it; return the descriptor.
+
+    A file system that has no locks leaves it to its users to see to that.
+
+    Raises:
+        NoFileError, TakenError: see there.
+        OSError: it cannot be opened.
+    """
+    while True:
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+        except OSError as error:
+            if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
+                raise NoFileError(path) from None
+            raise
+        try:
+            _lock(fd, path)
+            # Whoever had the lock before may have given the file its final name meanwhile, or removed it.
+            if is_at(path, fd):
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def _lock(fd: int, path: str) -> None:
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise NoFileError(path)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise TakenError(path) from None
+    except OSError as error:
+        if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}:
+            raise
+
+
+def is_at(path: str, fd: int) -> bool:
+    """Whether the open file is the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+@functools.cache
+def boot() -> str:
+    """This boot of this machine; empty where the system does not say.
+
+    What a process has written stays when that is killed, but not, for certain, when the machine goes down.
+    """
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

@@ -41,9 +41,11 @@ test-floors:
 conformance: $(VENV)/test.stamp
 	$(BIN)/python tests/conformance/run.py
 
-# Some 120,000 stops at random moments, and a count at the end; STRESS=--stops=1000 for fewer.
+# Some 120,000 stops at random moments, and a count at the end; STRESS=--stops=1000 for fewer. Then downloads that are killed
+# 200 times and go on, and more of that kind; KILLS=--kills=20 for fewer.
 stress: $(VENV)/test.stamp
 	$(BIN)/python -m tests.stress.calls $(STRESS)
+	$(BIN)/python -m tests.stress.downloads $(KILLS)
 
 check: lint types wheel guide
 

@@ -61,13 +61,14 @@ class Part:
                 raise WriteFailed(f"{self.path} is in the way: it is no file") from None
             except TakenError:
                 raise DestinationBusy(f"another download is at {self.path}") from None
-        self._size = os.fstat(self.fd).st_size
+        found = os.fstat(self.fd)
+        self._size, self._inode = found.st_size, found.st_ino
 
     def load(self) -> Record | None:
         """What an earlier download has left; None if that is nothing, or cannot be believed."""
         if self._size or os.path.exists(self._record_path):
             self._has_record = True
-            self.record = Record.load(self._record_path, self._size)
+            self.record = Record.load(self._record_path, self._size, self._inode)
         return self.record
 
     def forget(self) -> None:
@@ -101,7 +102,7 @@ class Part:
             if version.size is not None and version.size > LEAST_PIECE:
                 self.make_room(version.size, preallocate=preallocate)
         with self._lock:
-            self.record = Record(source, version, name)
+            self.record = Record(source, version, name, self._inode)
             self.record.pieces.append(Piece(0, version.size))
             self._saved_at = self._synced_at = time.monotonic()
 

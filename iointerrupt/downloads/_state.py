@@ -60,13 +60,14 @@ class Record:
         source: the URL that it is of, as `identity` has it.
         version: the version of the file.
         name: what the file will be called.
+        inode: of the part itself, which tells it from another file that has come into its place.
         pieces: the ranges of it, in order and without gaps.
     """
 
-    __slots__ = ("name", "pieces", "source", "version")
+    __slots__ = ("inode", "name", "pieces", "source", "version")
 
-    def __init__(self, source: str, version: Version, name: str) -> None:
-        self.source, self.version, self.name = source, version, name
+    def __init__(self, source: str, version: Version, name: str, inode: int) -> None:
+        self.source, self.version, self.name, self.inode = source, version, name, inode
         self.pieces: list[Piece] = []
 
     @property
@@ -88,6 +89,7 @@ class Record:
         content = {
             "format": _FORMAT,
             "boot": boot(),
+            "inode": self.inode,
             "source": self.source,
             "version": self.version._asdict(),
             "name": self.name,
@@ -106,28 +108,29 @@ class Record:
             raise
 
     @classmethod
-    def load(cls, path: str, size: int) -> Record | None:
+    def load(cls, path: str, size: int, inode: int) -> Record | None:
         """What is at `path`; None where there is nothing that can be believed.
 
         Args:
             path: of the record.
             size: of the part, in bytes: what is said to be behind that is not there.
+            inode: of the part.
         """
         try:
             with open(path, "rb") as file:
                 body, _, rest = file.read(16 << 20).partition(b"\n")
             if int(rest, 16) != zlib.crc32(body):
                 return None
-            return cls._read(json.loads(body), size)
+            return cls._read(json.loads(body), size, inode)
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
     @classmethod
-    def _read(cls, content: dict[str, Any], size: int) -> Record | None:
-        if content["format"] != _FORMAT:
+    def _read(cls, content: dict[str, Any], size: int, inode: int) -> Record | None:
+        if content["format"] != _FORMAT or content["inode"] != inode:
             return None
         same_boot = bool(boot()) and content["boot"] == boot()
-        record = cls(content["source"], Version(**content["version"]), content["name"])
+        record = cls(content["source"], Version(**content["version"]), content["name"], inode)
         behind = 0
         for start, done, synced, end in content["pieces"]:
             there = max(start, min(done if same_boot else synced, size))

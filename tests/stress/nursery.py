@@ -37,6 +37,8 @@ _STEPS = frozenset(
     | {"replace", "unlink", "close"}
 )
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 _COMMAND = [sys.executable, "-m", "tests.stress.nursery"]
 _SETTINGS: Any = {
     "cwd": os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))),
@@ -128,9 +130,11 @@ class Nursery:
 
 def _serve() -> None:
     while line := sys.stdin.readline():
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # those for the child wait until it is one
         pid = os.fork()
         if not pid:
             _be(line)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         print(pid, flush=True)
         if not sys.stdin.readline():  # whoever wanted it is gone
             os.kill(pid, signal.SIGKILL)
@@ -142,6 +146,7 @@ def _be(line: str) -> None:
     """Do a job as a forked child, and nothing else: what belongs to the nursery is left alone."""
     code = 1
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
         os.dup2(null, 1)

@@ -10,6 +10,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
+from iointerrupt._files.growing import boot
 from iointerrupt.downloads import _state
 
 
@@ -105,14 +106,14 @@ class Place:
         part = read(self._part)
         left = Left(record["version"]["etag"])
         for start, done, synced, end in record["pieces"]:
-            there = done if record["boot"] == _state.boot() else max(start, synced)
+            there = done if record["boot"] == boot() else max(start, synced)
             assert part[start:there] == content[start:there], f"{start} to {there} are claimed, and not what was sent"
             if there > start:
                 left.claims.append((start, there))
             left.missing += end - there
             hole = part.find(b"\0", there, end)
             left.unsaved += (min(end, max(len(part), there)) if hole < 0 else hole) - there
-        loaded = _state.Record.load(self._record, len(part))
+        loaded = _state.Record.load(self._record, len(part), os.stat(self._part).st_ino)
         assert loaded is not None, "the record is refused"
         assert loaded.done == left.claimed
         return left
@@ -145,17 +146,19 @@ class Place:
             url: where it is from.
         """
         version = {"etag": self._served.etag, "date": None, "size": len(self._served.content)}
+        with open(self._part, "wb") as file:
+            file.write(part)
         record = {
             "format": 1,
-            "boot": _state.boot(),
+            "boot": boot(),
+            "inode": os.stat(self._part).st_ino,
             "source": _state.identity(url),
             "name": "",
             "version": version,
             "pieces": pieces,
         }
-        for path, content in ((self._part, part), (self._record, _with_checksum(record))):
-            with open(path, "wb") as file:
-                file.write(content)
+        with open(self._record, "wb") as file:
+            file.write(_with_checksum(record))
 
     def _load(self) -> Any:
         """The record; None if there is none that is to be believed."""

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from benchmarks.downloads_changed import changed
 from benchmarks.downloads_peers import (
     MANY,
     MANY_CLIENTS,
@@ -245,6 +246,7 @@ GROUPS: dict[str, Callable[[Bench], Table]] = {
     "signals": lambda bench: signals(bench.rounds or 3),
     "memory": memory,
     "start": start,
+    "changed": lambda _: changed(),
 }
 
 

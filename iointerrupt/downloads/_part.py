@@ -63,6 +63,7 @@ class Part:
                 raise DestinationBusy(f"another download is at {self.path}") from None
         found = os.fstat(self.fd)
         self._size, self._inode = found.st_size, found.st_ino
+        self._has_bytes = self._size > 0
 
     def load(self) -> Record | None:
         """What an earlier download has left; None if that is nothing, or cannot be believed."""
@@ -96,9 +97,9 @@ class Part:
                 _remove(self._record_path)
                 _sync_folder(self._record_path)
                 self._has_record = False
-            if self._size or self.record is not None:
+            if self._has_bytes:
                 os.ftruncate(self.fd, 0)
-                self._size = 0
+                self._has_bytes = False
             if version.size is not None and version.size > LEAST_PIECE:
                 self.make_room(version.size, preallocate=preallocate)
         with self._lock:
@@ -133,6 +134,7 @@ class Part:
                 free = disk.f_bavail * disk.f_frsize
                 raise DiskFull(f"{self.path} needs {missing:,} more bytes, and the disk has {free:,} left")
             if preallocate and missing > 0:
+                self._has_bytes = True
                 os.posix_fallocate(self.fd, 0, size)
 
     # Pieces
@@ -194,6 +196,7 @@ class Part:
         """Say that `count` more bytes of the piece have been written."""
         with self._lock:
             piece.done += count
+            self._has_bytes = True
             now = time.monotonic()
             if now - self._saved_at >= _SAVE_EVERY:
                 self._save(now)
@@ -202,6 +205,12 @@ class Part:
                 self._is_syncing, self._synced_at = True, now
         if sync:
             self._sync_in_helper()
+
+    def drop(self, piece: Piece, start: int) -> None:
+        """Take back what was written of the piece from `start` on: it cannot be relied on."""
+        with self._lock:
+            piece.done = piece.claimed = max(start, piece.start)
+            piece.synced = min(piece.synced, piece.done)
 
     def end_is_here(self, piece: Piece) -> bool:
         """Say that the file ends where the piece does now; return whether that may be."""

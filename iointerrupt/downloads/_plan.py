@@ -10,7 +10,8 @@ sends the rest of that version or the whole of another, and what it sends is jud
     a range by ETag      200, of the same version          AskAgain by date: some servers reject ETags in If-Range
     a range              200                               Take it from the beginning
     a range              416, the part is all there is     Complete
-    a range              416 otherwise, 412, 400 for ETag  AskAgain by date, else for the whole
+    a range              416 otherwise                     AskAgain for the whole
+    a range              400, 412, 501                     AskAgain by date, else for the whole
     only if changed      304                               Unchanged
     anything             another range, or none named      WrongRange
     anything             any other status                  BadStatus

@@ -354,8 +354,9 @@ class Transfer:
                         return
                     part.moved(piece, count)
                     pace.moved(count)
-                if piece.end == take.end:
-                    _check_end(answer)
+                if piece.end == take.end and _goes_on(answer):
+                    part.drop(piece, take.start)
+                    raise LongBody(f"{answer.url} sent more bytes than it had said", url=answer.url)
         finally:
             part.give_back(piece)
 
@@ -367,10 +368,9 @@ class Transfer:
             raise ShortBody(f"{answer.url}: the body ended {missing:,} bytes too early", url=answer.url)
 
 
-def _check_end(answer: Answer) -> None:
-    # A body without a length says by itself where it ends, and that may be too late.
-    if isinstance(answer, Requested) and content_length(answer.headers) is None and answer.read(1):
-        raise LongBody(f"{answer.url} sent more bytes than it had said", url=answer.url)
+def _goes_on(answer: Answer) -> bool:
+    """Whether a body goes on behind its last byte: one without a length says by itself where it ends."""
+    return isinstance(answer, Requested) and content_length(answer.headers) is None and bool(answer.read(1))
 
 
 def _first_of(failures: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -247,7 +247,7 @@ class Part:
                 self._is_syncing = False
                 if failure is None:  # else `finish` will be told as well
                     for piece, done in marks:
-                        piece.synced = max(piece.synced, done)
+                        piece.synced = max(piece.synced, min(done, piece.done))
 
         try:
             sync_in_helper(self.fd, synced)

@@ -40,9 +40,9 @@ _CODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 # Names of files that are packed already: servers announce that as a coding of the body, and it is not meant to be undone.
 _PACKED = (".gz", ".tgz", ".z", ".tz", ".svgz", ".emz", ".wmz", ".deb", ".apk")
 
-_CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
-_UNSATISFIED = re.compile(r"bytes\s+\*/(\d{1,19})")
-_LENGTH = re.compile(r"\d{1,19}")
+_CONTENT_RANGE = re.compile(r"bytes\s+([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
+_UNSATISFIED = re.compile(r"bytes\s+\*/([0-9]{1,19})")
+_LENGTH = re.compile(r"[0-9]{1,19}")
 
 
 class By(Enum):

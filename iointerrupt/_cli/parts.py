@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from iointerrupt._files import copying
-from iointerrupt._files.growing import NoFileError, TakenError, boot, is_at, open_locked
+from iointerrupt._files.growing import NoFileError, TakenError, boot, close_locked, is_at, open_locked
 from iointerrupt._stop import StopEvent
 
 
@@ -165,7 +165,7 @@ class Part:
             if not os.fstat(self.fd).st_size and is_at(self._path, self.fd):
                 self.discard()
         finally:
-            os.close(self.fd)
+            close_locked(self.fd)
 
 
 def _open_source(source: str) -> int:

@@ -60,6 +60,18 @@ def _lock(fd: int, path: str) -> None:
             raise
 
 
+def close_locked(fd: int) -> None:
+    """Take the lock off and close the file.
+
+    Closing alone would leave the lock to whoever shares the descriptor: a helper that still syncs, a forked child.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    except OSError:
+        pass  # there are no locks
+    os.close(fd)
+
+
 def is_at(path: str, fd: int) -> bool:
     """Whether the open file is the one of that name."""
     try:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from http.client import IncompleteRead
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import requests
 import urllib3.exceptions
@@ -20,6 +21,7 @@ from iointerrupt import http
 from iointerrupt._errors import DownloadError, Interrupted
 from iointerrupt._http import lean
 from iointerrupt._http.lean import TargetError
+from iointerrupt.downloads._coding import Decoder
 from iointerrupt.downloads._errors import (
     BadEncoding,
     BadStatus,
@@ -30,6 +32,7 @@ from iointerrupt.downloads._errors import (
     TooSlow,
     WrongRange,
 )
+from iointerrupt.downloads._options import check_url
 from iointerrupt.downloads._plan import PASSING_STATUSES
 
 #: As in browsers and in requests.
@@ -106,9 +109,12 @@ def _ask_requests(session: requests.Session, url: str, headers: Mapping[str, str
     while True:
         try:
             response = session.send(prepared, **settings)
-        except BaseException:
+        except BaseException as error:
             for one in came:
                 one.close()
+            if came and isinstance(error, ValueError):
+                target = came[-1].headers.get("Location")
+                raise RedirectRefused(f"{url} leads to {target!r}, which is no URL", url=url) from error
             raise
         came.clear()
         following = response.next
@@ -120,12 +126,13 @@ def _ask_requests(session: requests.Session, url: str, headers: Mapping[str, str
             raise RedirectRefused(
                 f"{url} leads from one redirect to the next, more than {_MOST_REDIRECTS} times", url=url
             )
-        if urlsplit(following.url or "").scheme.lower() not in ("http", "https"):
-            raise RedirectRefused(f"{url} leads to {following.url}, which is not http or https", url=url)
-        # requests takes `Authorization` and `Cookie` off by the same rule, but knows no others.
-        if session.should_strip_auth(prepared.url, following.url):  # type: ignore[no-untyped-call]  # the stubs' omission
-            for name in [name for name in following.headers if _SECRET.search(name)]:
-                del following.headers[name]
+        try:
+            check_url(following.url)
+        except (TypeError, ValueError):
+            raise RedirectRefused(
+                f"{url} leads to {following.url!r}, which is no URL of http or https", url=url
+            ) from None
+        _take_along(session, prepared, following, headers)
         prepared = following
 
 
@@ -133,8 +140,30 @@ def _ask_requests(session: requests.Session, url: str, headers: Mapping[str, str
 _SECRET = re.compile(r"auth|token|key|secret|passw|credential|cookie|session", re.IGNORECASE)
 
 
+def _take_along(
+    session: requests.Session,
+    asked: requests.PreparedRequest,
+    following: requests.PreparedRequest,
+    headers: Mapping[str, str],
+) -> None:
+    """See to it that a redirect takes along what the user has said, and not to where it is none of anybody's business."""
+    if not session.should_strip_auth(asked.url, following.url):  # type: ignore[no-untyped-call]  # the stubs' omission
+        for name, value in headers.items():
+            if name.lower() == "cookie":  # which requests takes off anyway, to make it anew from its own cookies
+                following.headers.setdefault(name, value)
+        return
+    # requests takes `Authorization` off by the same rule, or puts that for the other host in its place; it knows no others.
+    for name, value in asked.headers.items():
+        if _SECRET.search(name) and following.headers.get(name) == value:
+            del following.headers[name]
+
+
 class Requested:
-    """An `Answer` that came by way of requests."""
+    """An `Answer` that came by way of requests.
+
+    Attributes:
+        coded_size: how many bytes of the body have come, as they were sent.
+    """
 
     def __init__(self, response: requests.Response, timeout: float | None) -> None:
         self.status = response.status_code
@@ -143,28 +172,32 @@ class Requested:
         self._response = response
         self._timeout = timeout
         self._chunks: Iterator[bytes] | None = None
+        self._next = self._receive
         self._rest = memoryview(b"")
+        self.coded_size = 0
 
-    def decode(self) -> None:
-        """Undo the coding of the body as it is read."""
-        self._chunks = self._begin(decode=True)
-
-    @property
-    def coded_size(self) -> int:
-        """How many bytes have come, as they were sent."""
-        raw = self._response.raw
-        return int(raw.tell()) if hasattr(raw, "tell") else 0
-
-    def _begin(self, *, decode: bool) -> Iterator[bytes]:
-        return http.iter_chunks(self._response, chunk_size=_CHUNK, timeout=self._timeout, decode=decode)
+    def decode(self, codings: Sequence[str]) -> None:
+        """Undo these codings of the body as it is read."""
+        for coding in reversed(codings):
+            self._next = Decoder(self._next, coding).read
 
     def read(self, limit: int) -> bytes:
         if not self._rest:
-            if self._chunks is None:
-                self._chunks = self._begin(decode=False)
-            self._rest = memoryview(next(self._chunks, b""))
+            try:
+                self._rest = memoryview(self._next())
+            except zlib.error as error:
+                raise requests.exceptions.ContentDecodingError(str(error), response=self._response) from error
+            except EOFError:
+                raise ShortBody(f"{self.url}: the body ended before what is packed in it did", url=self.url) from None
         some, self._rest = self._rest[:limit], self._rest[limit:]
         return bytes(some)
+
+    def _receive(self) -> bytes:
+        if self._chunks is None:
+            self._chunks = http.iter_chunks(self._response, chunk_size=_CHUNK, timeout=self._timeout, decode=False)
+        chunk = next(self._chunks, b"")
+        self.coded_size += len(chunk)
+        return chunk
 
     def into_file(self, fd: int, offset: int, limit: int) -> int:
         try:
@@ -177,7 +210,9 @@ class Requested:
             while rest:
                 rest = rest[os.pwrite(fd, rest, offset + len(some) - len(rest)) :]
         except OSError as error:
-            raise TargetError from error
+            refused = TargetError(f"cannot write: {error.strerror}")
+            refused.transferred = len(some) - len(rest)
+            raise refused from error
         return len(some)
 
     def close(self) -> None:
@@ -193,7 +228,7 @@ def failure(error: Exception, url: str) -> DownloadError:
         return TimedOut(f"{url}: nothing came in time: {said}", url=url)
     if isinstance(error, requests.exceptions.ContentDecodingError):
         return BadEncoding(f"{url}: {said}", url=url)
-    incomplete = _cause(error, urllib3.exceptions.IncompleteRead)
+    incomplete = _cause(error, IncompleteRead)
     if incomplete is not None:
         early = f"{incomplete.expected:,} bytes " if isinstance(incomplete.expected, int) else ""
         return ShortBody(f"{url}: the body ended {early}too early", url=url)

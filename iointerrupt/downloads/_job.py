@@ -125,8 +125,8 @@ class Job(NamedTuple):
         if question.is_range and not take.is_part and not may_restart:
             raise Restart(changed=question.version is not None and not question.version.may_be(take.version))
         check_size(take.version.size, self.options.max_size, answer.url)
-        if take.decode and isinstance(answer, Requested):
-            answer.decode()
+        if take.codings and isinstance(answer, Requested):
+            answer.decode(take.codings)
 
     def expected(self) -> Expected | None:
         """The checksum that was asked for; None if there was none."""
@@ -176,7 +176,7 @@ class Pace:
 
     def __init__(self, job: Job, answer: Answer, take: Take) -> None:
         self._job, self._answer = job, answer
-        self._decoding = take.decode
+        self._decoding = bool(take.codings)
         self._came = take.start
         self._speed: Speed | None = None
         if job.options.min_speed is not None:
@@ -234,10 +234,10 @@ def as_download_error(error: Exception, url: str, path: str | None) -> DownloadE
     if isinstance(error, TargetError):
         cause = error.__cause__
         failed: DownloadError = refusal(cause if isinstance(cause, OSError) else OSError(str(error)), str(path))
-        failed.url = url
+        failed.url, failed.__cause__ = url, cause
     else:
         failed = failure(error, url)
-    failed.__cause__ = error
+        failed.__cause__ = error
     return failed
 
 

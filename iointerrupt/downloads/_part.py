@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from iointerrupt._files.growing import NoFileError, TakenError, boot, is_at, open_locked
+from iointerrupt._files.growing import NoFileError, TakenError, boot, close_locked, is_at, open_locked
 from iointerrupt._helpers import run_in_thread
 from iointerrupt._stop import StopEvent
 from iointerrupt.downloads._errors import DestinationBusy, DiskFull, WriteFailed
@@ -336,7 +336,7 @@ class Part:
                     pass  # the one that is there says less, and that is true as well
         finally:
             fd, self.fd = self.fd, -1
-            os.close(fd)
+            close_locked(fd)
 
     def _sync_all(self) -> None:
         # Where a record cannot say in which boot it was written, only what is synced will be believed.

@@ -29,13 +29,11 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
+from iointerrupt.downloads._coding import CODINGS
 from iointerrupt.downloads._errors import BadEncoding, BadStatus, TooLarge, WrongRange
 
 #: Statuses that another try may change.
 PASSING_STATUSES = frozenset({408, 421, 425, 429, 500, 502, 503, 504})
-
-#: Content codings that requests can undo, whatever else is installed.
-_CODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 
 # Names of files that are packed already: servers announce that as a coding of the body, and it is not meant to be undone.
 _PACKED = (".gz", ".tgz", ".z", ".tz", ".svgz", ".emz", ".wmz", ".deb", ".apk")
@@ -141,7 +139,7 @@ class Take(NamedTuple):
         version: of what it is a part.
         is_part: whether it is the range that was asked for, and not the whole file, which may begin where that does.
         ranges: whether the server gives ranges.
-        decode: whether there is a coding to be undone: then nothing of it can be resumed.
+        codings: what has to be undone, as it was done; where there is any, nothing of it can be resumed.
     """
 
     start: int
@@ -149,7 +147,7 @@ class Take(NamedTuple):
     version: Version
     is_part: bool = False
     ranges: bool = False
-    decode: bool = False
+    codings: tuple[str, ...] = ()
 
 
 class AskAgain(NamedTuple):
@@ -225,10 +223,10 @@ def _judge_whole(question: Question, headers: Mapping[str, str], url: str, name:
             return AskAgain(question.weaker())
     coding = content_coding(headers)
     if coding and not name.lower().endswith(_PACKED):
-        unknown = [each for each in coding if each not in _CODINGS]
+        unknown = [each for each in coding if each not in CODINGS]
         if unknown:
             raise BadEncoding(f"{url} sent a body coded as {', '.join(unknown)}, which was not asked for", url=url)
-        return Take(0, None, Version(), decode=True)
+        return Take(0, None, Version(), codings=tuple(coding))
     return Take(0, version.size, version, ranges=headers.get("Accept-Ranges", "").strip().lower() == "bytes")
 
 

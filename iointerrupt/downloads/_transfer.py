@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from iointerrupt._errors import DownloadError, Interrupted
 from iointerrupt.downloads._answer import Answer, Requested, may_pass
-from iointerrupt.downloads._errors import ChecksumMismatch, DestinationBusy, FileChanged, LongBody, ShortBody
+from iointerrupt.downloads._errors import BadStatus, ChecksumMismatch, DestinationBusy, FileChanged, LongBody, ShortBody
 from iointerrupt.downloads._job import FAILURES, Job, Restart, as_download_error
 from iointerrupt.downloads._names import name_for
 from iointerrupt.downloads._options import Downloaded, State
@@ -309,7 +309,8 @@ class Transfer:
                 self._move(*begun)
             except (*FAILURES, DownloadError) as error:
                 failure = as_download_error(error, url, self._part.path)
-                if not may_pass(failure):
+                # A server may refuse a further connection with any status, and go on with those that it has.
+                if not may_pass(failure) and not isinstance(failure, BadStatus):
                     raise failure from error
                 self._failure = failure
                 if begun is None or self._part.done == before:

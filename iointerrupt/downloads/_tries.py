@@ -91,7 +91,7 @@ def _retry(options: Options) -> http.Retry:
     return _with_failure(
         http.Retry(
             total=None,
-            backoff_factor=options.backoff,
+            backoff_factor=options.backoff / 2,  # which it doubles for that
             backoff_jitter=options.backoff / 2,
             backoff_max=_LONGEST_PAUSE,
             retry_after_max=options.retry_after_max,

@@ -1,0 +1,76 @@
+"""`Decoder`: undoes a content coding of a body that was packed although nobody had asked for that (RFC 9110, 8.4).
+
+Not urllib3's, which does not tell a body that has been cut off from one that is complete, and unpacks all that it is given at
+once, however much that becomes.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+
+# What zlib is told of the format: that of gzip(1), that of zlib, and none.
+_GZIP, _ZLIB, _RAW = 31, 15, -15
+
+_MAGIC = b"\x1f\x8b"
+
+# Bytes to unpack at a time.
+_PIECE = 1 << 18
+
+#: What can be undone.
+CODINGS = frozenset({"gzip", "x-gzip", "deflate"})
+
+
+class Decoder:
+    """Reads what is packed.
+
+    Args:
+        read: returns the next bytes of what it is packed in, and none at its end.
+        coding: one of `CODINGS`.
+    """
+
+    def __init__(self, read: Callable[[], bytes], coding: str) -> None:
+        self._read = read
+        self._is_gzip = coding != "deflate"
+        self._stream = zlib.decompressobj(_GZIP if self._is_gzip else _ZLIB)
+        self._has_begun = False
+        self._rest = b""  # has been read, and is still packed
+
+    def read(self) -> bytes:
+        """The next bytes, a piece at most; none at the end.
+
+        Raises:
+            EOFError: what it is packed in ended before it did.
+            zlib.error: it is not of this coding.
+        """
+        while True:
+            data = self._rest or self._read()
+            decoded = self._decode(data)
+            if decoded:
+                return decoded
+            if not data:
+                break
+        if self._has_begun and not self._stream.eof:
+            raise EOFError("the packed data ended too early")
+        return b""
+
+    def _decode(self, data: bytes) -> bytes:
+        if data and not self._has_begun:
+            self._begin(data)
+        if self._stream.eof:
+            # gzip(1) allows several members; what is behind the last one is padding.
+            if not (self._is_gzip and data.startswith(_MAGIC)):
+                self._rest = b""
+                return b""
+            self._stream = zlib.decompressobj(_GZIP)
+        decoded = self._stream.decompress(data, _PIECE)
+        self._rest = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
+        return decoded
+
+    def _begin(self, data: bytes) -> None:
+        self._has_begun = True
+        if not self._is_gzip:
+            try:
+                zlib.decompressobj(_ZLIB).decompress(data, 1)
+            except zlib.error:  # many servers leave the frame out (RFC 9110, 8.4.1.2)
+                self._stream = zlib.decompressobj(_RAW)

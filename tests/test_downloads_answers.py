@@ -414,6 +414,15 @@ class TestLengths:
         assert path.read_bytes() == CONTENT
         assert asked(server)[-1] == ("bytes=70000-", ETAG)
 
+    def test_a_chunked_part_that_is_empty(self, fault_server, fetch, path):
+        """A server that ends in order before the first byte, each time, is given up after all tries."""
+        said = f"bytes {HALF}-{SIZE - 1}/{SIZE}"
+        server = fault_server(half(ETag=ETAG), each(part(HALF, HALF, said=said, chunked=True)))
+        with pytest.raises(ShortBody):
+            fetch(server, retries=2)
+        assert len(server.requests) < 10
+        assert kept(path) == HALF
+
     def test_a_chunked_part_that_is_long(self, fault_server, fetch, path):
         """What follows behind the end of a part is said, and nothing of that answer counts: it is asked for again."""
         said = f"bytes {HALF}-{SIZE - 1}/{SIZE}"

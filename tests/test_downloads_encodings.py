@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from iointerrupt.downloads import BadEncoding, DecompressionBomb, DownloadError, ShortBody, TooLarge, download
+from iointerrupt.downloads._coding import Decoder
 from iointerrupt.testing import steps
 from tests.scripted import CONTENT, ETAG, HALF, SIZE, each, sha256
 
@@ -120,6 +121,33 @@ def test_cut_off(fault_server, path, cut, answer):
     with pytest.raises((BadEncoding, ShortBody)):
         download(f"{server.url}/file", path, retries=1, backoff=0.001)
     assert not path.exists()
+
+
+SMALL = bytes(range(50))
+SMALL_PACKED = {
+    "gzip": gzip.compress(SMALL, mtime=0),
+    "two members": gzip.compress(SMALL[:20], mtime=0) + gzip.compress(SMALL[20:], mtime=0),
+    "zlib": zlib.compress(SMALL),
+}
+
+
+@pytest.mark.parametrize("kind", SMALL_PACKED)
+def test_wherever_it_is_split(kind):
+    """Nothing depends on where the pieces end in which it comes; and wherever it is cut off, that is noticed."""
+    body, coding = SMALL_PACKED[kind], "deflate" if kind == "zlib" else "gzip"
+    for at in range(len(body)):
+        assert undone([body[:at], body[at:]], coding) == SMALL
+        if at and at != len(gzip.compress(SMALL[:20])):  # a member by itself is whole
+            with pytest.raises(EOFError):
+                undone([body[:at]], coding)
+    assert undone([bytes([each_]) for each_ in body], coding) == SMALL
+
+
+def undone(pieces, coding):
+    """What comes of a body."""
+    left = iter([piece for piece in pieces if piece])
+    decoder = Decoder(lambda: next(left, b""), coding)
+    return b"".join(iter(decoder.read, b""))
 
 
 def test_no_body(fault_server, path):

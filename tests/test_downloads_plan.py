@@ -225,7 +225,9 @@ class TestWhole:
         """A coding that can be undone is undone; then nobody knows how long the file is, and nothing of it is gone on with."""
         assert content_coding(CaseInsensitiveDict({"Content-Encoding": coding})) == codings
         taken = answer(200, WHOLE, Content_Encoding=coding, ETag='"v1"', Content_Length="70")
-        expected = Take(0, None, Version(), codings=tuple(codings)) if codings else Take(0, 70, Version('"v1"', None, 70))
+        expected = (
+            Take(0, None, Version(), codings=tuple(codings)) if codings else Take(0, 70, Version('"v1"', None, 70))
+        )
         assert taken == expected
 
     @pytest.mark.parametrize("coding", ["br", "zstd", "compress", "aes128gcm", "gzip, br", "rot13, gzip", "gzip;q=1"])

@@ -117,7 +117,6 @@ def test_ranges_for_some(fault_server, path):
     "answer",
     [
         [steps.answer(status=503)],
-        [steps.answer(status=403)],
         [steps.answer(status=429, headers={"Retry-After": "100"})],
         [steps.reset()],
         [beginning, steps.reset()],
@@ -125,7 +124,7 @@ def test_ranges_for_some(fault_server, path):
         [steps.head(206)],
         [steps.answer(BODY[:100], status=206, headers={"Content-Range": f"bytes 0-99/{SIZE}"})],
     ],
-    ids=["503", "403", "429", "reset", "reset in the body", "closed in the body", "no range", "another range"],
+    ids=["503", "429", "reset", "reset in the body", "closed in the body", "no range", "another range"],
 )
 @pytest.mark.parametrize("which", [second, even])
 def test_some_fail(fault_server, path, answer, which):
@@ -135,6 +134,15 @@ def test_some_fail(fault_server, path, answer, which):
     download(f"{server.url}/file", path, segments=4, backoff=0.001, retry_after_max=0.1)
     is_whole(path)
     assert some.met
+
+
+def test_one_is_forbidden(fault_server, path):
+    """A connection that is refused for good is one less; the others bring it all."""
+    some = Some(second, steps.answer(status=403))
+    server = fault_server(each(some))
+    download(f"{server.url}/file", path, segments=4, retries=0)
+    is_whole(path)
+    assert some.met == 1
 
 
 @pytest.mark.parametrize("answer", [[steps.stall()], [beginning, steps.stall()]], ids=["no answer", "in the body"])

@@ -12,7 +12,7 @@ from collections.abc import Callable
 # What zlib is told of the format: that of gzip(1), that of zlib, and none.
 _GZIP, _ZLIB, _RAW = 31, 15, -15
 
-_MAGIC = b"\x1f\x8b"
+_FIRST_OF_GZIP = b"\x1f"
 
 # Bytes to unpack at a time.
 _PIECE = 1 << 18
@@ -33,7 +33,7 @@ class Decoder:
         self._read = read
         self._is_gzip = coding != "deflate"
         self._stream = zlib.decompressobj(_GZIP if self._is_gzip else _ZLIB)
-        self._has_begun = False
+        self._has_begun = self._is_padding = False
         self._rest = b""  # has been read, and is still packed
 
     def read(self) -> bytes:
@@ -58,8 +58,9 @@ class Decoder:
         if data and not self._has_begun:
             self._begin(data)
         if self._stream.eof:
-            # gzip(1) allows several members; what is behind the last one is padding.
-            if not (self._is_gzip and data.startswith(_MAGIC)):
+            # gzip(1) allows several members, which begin with a certain byte. What is behind the last one is padding.
+            self._is_padding = self._is_padding or not (self._is_gzip and data.startswith(_FIRST_OF_GZIP))
+            if self._is_padding:
                 self._rest = b""
                 return b""
             self._stream = zlib.decompressobj(_GZIP)

@@ -5,9 +5,9 @@ The first one is started when a download can begin. It takes the best of those w
 that is done the next one; it ends when there is none. So nothing waits for a free place but the downloads themselves, and a
 stop or a pause takes one out of the queue at once.
 
-Further threads, up to `jobs`, are started one after another by `_ramp`, and only while they help: as long as one
-thread begins a new download every moment and keeps a processor busy with that, a second one would do no more than
-contend with it for the interpreter. Many small files from a near server come twice as fast for it.
+Further threads, up to `jobs`, are started one after another by `_ramp`, and only while they help: while one thread begins a
+new download every moment and is never found waiting for its server, a second one would do no more than contend with it
+for the interpreter. Many small files from a near server come faster for it.
 
 Ownership: `_changed`, the condition of the manager, guards the queues, the counts, and the place of each download. Nothing is
 called under it. A download that a thread has taken out of a queue belongs to that thread until it has ended or is paused; others
@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from iointerrupt import calls
 from iointerrupt._errors import Interrupted
+from iointerrupt._signal.blocked import blocked_threads
 from iointerrupt._stop import StopEvent, as_stop, current_stop, use_stop
 from iointerrupt._types import StopLike
 from iointerrupt.downloads._download import end_state, is_stop, run
@@ -43,9 +44,9 @@ if TYPE_CHECKING:
     import requests
 
 
-# How often to look whether another thread is wanted (seconds). It is where those that there are leave a processor idle for
-# more than this share of the time, or are at the same downloads for as long as this (seconds).
-_RAMP, _IDLE, _LONG = 0.004, 0.5, 0.02
+# How often to look whether another thread is wanted (seconds): it is where all that there are have been found waiting so many
+# times in a row, or are at the same downloads for as long as this (seconds).
+_RAMP, _WAITING, _LONG = 0.002, 3, 0.05
 
 _Starter = Callable[[], None]
 
@@ -352,20 +353,20 @@ class DownloadManager:
 
     def _ramp(self) -> None:
         """Start further threads while there is something for them to do, and they help."""
-        begun, since = self._begun, time.monotonic()
+        begun, since, waiting = self._begun, time.monotonic(), 0
         while True:
-            busy, now = time.process_time(), time.monotonic()
             time.sleep(_RAMP)
-            idle = 1 - (time.process_time() - busy) / (time.monotonic() - now)
+            now = time.monotonic()
+            waiting = waiting + 1 if len(blocked_threads(self._stop)) >= self._threads else 0
             with self._changed:
                 if self._threads >= self._jobs or not self._can_begin():
                     self._is_ramping = False
                     return
                 if begun != self._begun:
                     begun, since = self._begun, now
-                if idle < _IDLE and now - since < _LONG:
+                if waiting < _WAITING and now - since < _LONG:
                     continue
-                start = self._worker()
+                start, waiting = self._worker(), 0
             try:
                 start()
             except RuntimeError:  # there are no more to be had; those that there are do the work

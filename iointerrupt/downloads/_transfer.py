@@ -294,8 +294,11 @@ class Transfer:
 
     def _raise_failure(self) -> None:
         failure, self._failure = self._failure, None
-        if failure is not None and self._part.first_missing() is not None:
+        if failure is None or self._part.first_missing() is None:
+            return
+        if may_pass(failure):
             raise failure
+        self._most_workers = 1  # what the next round is told holds for all of it
 
     def _work(self, begun: _Begun | None, url: str) -> None:
         """Fetch pieces until there are none left, or a connection gets nowhere: others may."""

@@ -157,6 +157,16 @@ class TestCredentials:
         assert self.sent(server) == {"Authorization", "Cookie", "X-Api-Key"}
         assert self.sent(target) == set()
 
+    def test_of_several_cookies(self, fault_server, target, path):
+        """A cookie that the caller has set for no host in particular is not shown to another, whichever others there are."""
+        server = fault_server(each(steps.redirect(f"{target.url.replace('127.0.0.1', 'localhost')}/file")))
+        with requests.Session() as session:
+            session.cookies.set("session", "abc")
+            session.cookies.set("other", "abc", domain="127.0.0.1")
+            download(f"{server.url}/file", path, session=session)
+        assert self.sent(server) == {"Cookie"}
+        assert self.sent(target) == set()
+
     def test_of_the_url(self, fault_server, target, elsewhere, path):
         """And those in the URL, which are not told in the result either."""
         server = fault_server(each(steps.redirect(f"{elsewhere}/file")))

@@ -18,7 +18,7 @@ What decides is apart from what moves bytes:
     _rate       limits and speeds              _meter      who is told of them
     _job        all of these for one download
     _transfer   a download to a file           _stream     one into a file object
-    _download   `download`                     _manager    `DownloadManager`, with `Download` in _handle
+    _download   `download`                     _manager    `DownloadManager`, with _handle and _queue
 """
 
 from __future__ import annotations

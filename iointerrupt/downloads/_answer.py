@@ -15,6 +15,7 @@ from http.client import IncompleteRead
 from typing import Any, Protocol
 
 import requests
+import requests.cookies
 import urllib3.exceptions
 
 from iointerrupt import http
@@ -156,6 +157,13 @@ def _take_along(
     for name, value in asked.headers.items():
         if _SECRET.search(name) and following.headers.get(name) == value:
             del following.headers[name]
+    # A cookie that is of no host in particular goes to all of them, with requests; but who has set it meant the first one.
+    following.headers.pop("Cookie", None)
+    of_hosts = requests.cookies.RequestsCookieJar()
+    for cookie in session.cookies:
+        if cookie.domain:
+            of_hosts.set_cookie(cookie)
+    following.prepare_cookies(of_hosts)
 
 
 class Requested:

@@ -8,8 +8,9 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from iointerrupt import calls
-from iointerrupt._stop import StopEvent
+from iointerrupt._stop import StopEvent, as_stop
 from iointerrupt._types import StopLike
+from iointerrupt._wait import check
 from iointerrupt.downloads._download import limits
 from iointerrupt.downloads._meter import Meter
 from iointerrupt.downloads._options import Downloaded, Options, Progress, State
@@ -68,10 +69,11 @@ class Download(Future[Downloaded]):
         self._meter = Meter(url, progress)
         self._rates = limits(options)
         self._host = host
-        # Guarded by the manager's condition.
+        # Guarded by the manager's lock.
         self._place = Place.PAUSED  # until it is put into the queue
         self._number = 0  # of its place in the queue: one that it has left there is void
         self._wanted = Wanted.NOTHING_ELSE
+        self._reason: object = None  # for that
         self._stop: StopEvent | None = None  # of the run
         self._own_stop: StopEvent | None = None  # the user's
         self._registration: Registration | None = None
@@ -97,6 +99,7 @@ class Download(Future[Downloaded]):
             DownloadError, Interrupted: what has ended it; or `Interrupted` of the wait.
             TimeoutError: it is not done by then.
         """
+        check(as_stop(stop))
         return super().result() if self.done() else calls.result(self, stop=stop, timeout=timeout)
 
     def stop(self, reason: object = None) -> None:

@@ -1,6 +1,6 @@
 """`DownloadManager`: many downloads, so many at a time.
 
-Theory of operation. What waits is in a queue for each host, by priority. There are no threads while there is nothing to do.
+Theory of operation. What waits is in a `Queue`, by host and priority. There are no threads while there is nothing to do.
 The first one is started when a download can begin. It takes the best of those whose host has a connection free, and when
 that is done the next one; it ends when there is none. So nothing waits for a free place but the downloads themselves, and a
 stop or a pause takes one out of the queue at once.
@@ -9,31 +9,35 @@ Further threads, up to `jobs`, are started one after another by `_ramp`, and onl
 new download every moment and is never found waiting for its server, a second one would do no more than contend with it
 for the interpreter. Many small files from a near server come faster for it.
 
-Ownership: `_changed`, the condition of the manager, guards the queues, the counts, and the place of each download. Nothing is
-called under it. A download that a thread has taken out of a queue belongs to that thread until it has ended or is paused; others
-say what they want in its `_wanted`, and set the stop that it runs under.
+Ownership: `_lock` guards the queue, the counts, and the place of each download. Nothing is called under it that may be
+the user's, and no stop is asked: a callable may be one. A download that a thread has taken out of a queue belongs to that thread
+until it has ended or is paused; others say what they want in its `_wanted`, and set the stop that it runs under.
+
+The manager's own stop may be set by a signal handler, in a thread that is just within the lock. So `_stop_all` only tries
+to get it, and who has it does the work when it lets go of it (`_Lock`).
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
+import functools
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from iointerrupt import calls
 from iointerrupt._errors import Interrupted
 from iointerrupt._signal.blocked import blocked_threads
 from iointerrupt._stop import StopEvent, as_stop, current_stop, use_stop
 from iointerrupt._types import StopLike
+from iointerrupt._wait import deadline_of
 from iointerrupt.downloads._download import end_state, is_stop, run
 from iointerrupt.downloads._handle import Download, Place, Wanted
 from iointerrupt.downloads._job import Job
 from iointerrupt.downloads._options import Downloaded, Options, Progress, State, Totals, check_url, whole
+from iointerrupt.downloads._queue import Queue
 from iointerrupt.downloads._rate import Rate
 from iointerrupt.downloads._session import stoppable
 from iointerrupt.downloads._target import Destination, check_destination
@@ -43,12 +47,41 @@ if TYPE_CHECKING:
 
     import requests
 
+T = TypeVar("T")
 
 # How often to look whether another thread is wanted (seconds): it is where all that there are have been found waiting so many
 # times in a row, or are at the same downloads for as long as this (seconds).
 _RAMP, _WAITING, _LONG = 0.002, 3, 0.05
 
 _Starter = Callable[[], None]
+
+
+class _Lock:
+    """A lock whose holder does what others could not do meanwhile.
+
+    Args:
+        catch_up: does that, without the lock.
+    """
+
+    def __init__(self, catch_up: Callable[[], object]) -> None:
+        self._lock = threading.Lock()
+        self._catch_up = catch_up
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._lock.release()
+        self._catch_up()
+
+    def try_to(self, work: Callable[[], T]) -> T | None:
+        """Do `work()` with the lock if nobody has it; return what that returns, or None."""
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            return work()
+        finally:
+            self._lock.release()
 
 
 class DownloadManager:
@@ -86,16 +119,15 @@ class DownloadManager:
         options: Options | None = None,
     ) -> None:
         self._jobs = whole("jobs", jobs, least=1)
-        self._per_host = whole("connections_per_host", connections_per_host, least=1)
         self._rate = Rate(max_rate)
         self._options = Options() if options is None else options
         self._stop = StopEvent(stop, current_stop())
         self._session, self._owns_session = stoppable(session, connections_per_host)
         self._pid = os.getpid()
-        self._changed = threading.Condition(threading.Lock())
-        self._numbers = itertools.count()
-        self._queues: dict[str, list[tuple[float, int, Download]]] = {}
-        self._connections: dict[str, int] = {}
+        self._lock = _Lock(self._catch_up)
+        self._idle: list[threading.Event] = []  # of those who wait for that
+        self._has_to_stop = False
+        self._queue = Queue(whole("connections_per_host", connections_per_host, least=1))
         self._threads = self._begun = 0  # that there are; and how many downloads they have begun
         self._is_ramping = False
         self._open: dict[Download, None] = {}
@@ -148,7 +180,7 @@ class DownloadManager:
             own.raise_if_set()
         download = Download(self, url, dest, host=host, options=wanted, priority=priority, progress=progress)
         download._own_stop = own
-        with self._changed:
+        with self._lock:
             if self._is_closed:
                 raise RuntimeError("the manager is closed")
             if self._pid != os.getpid():
@@ -177,12 +209,23 @@ class DownloadManager:
         Raises:
             Interrupted, TimeoutError: something still is.
         """
-        with self._changed:
-            calls.wait_for(self._changed, self._is_idle, stop=stop, timeout=timeout)
+        deadline = deadline_of(timeout)
+        while True:
+            with self._lock:
+                if self._is_idle():
+                    return
+                idle = threading.Event()
+                self._idle.append(idle)
+            try:
+                calls.wait(idle, stop=stop, timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+            finally:
+                with self._lock:
+                    if idle in self._idle:
+                        self._idle.remove(idle)
 
     def close(self) -> None:
         """Stop what is left, wait for that, and let go of the connections."""
-        with self._changed:
+        with self._lock:
             self._is_closed = True
         for download in self.downloads:
             download.stop("the manager was closed")
@@ -206,13 +249,13 @@ class DownloadManager:
     @property
     def downloads(self) -> tuple[Download, ...]:
         """Those that have not ended."""
-        with self._changed:
+        with self._lock:
             return tuple(self._open)
 
     @property
     def progress(self) -> Totals:
         """How far all of them are, those that have ended included."""
-        with self._changed:
+        with self._lock:
             living = tuple(self._open)
             places = [download._place for download in living]
             ended, done, total = dict(self._ended), self._ended_done, self._ended_total
@@ -233,17 +276,18 @@ class DownloadManager:
     # What others ask of a download
 
     def _ask(self, download: Download, wanted: Wanted, reason: object) -> None:
-        with self._changed:
-            place = download._place
+        with self._lock:
+            place, running = download._place, download._stop
             start = self._ask_idle(download, wanted) if place is not Place.RUNNING else None
             ends_run = place is Place.RUNNING and wanted is not Wanted.RESUME
             if (ends_run and download._wanted is not Wanted.STOP) or (
                 place is Place.RUNNING and download._wanted is Wanted.PAUSE
             ):
-                download._wanted = wanted
+                download._wanted, download._reason = wanted, reason
             now = download._place
-        if ends_run and download._stop is not None:
-            download._stop.set(reason)
+        if ends_run:
+            if running is not None:  # else it is about to begin, and will see what is wanted
+                running.set(reason)
         elif now is not place:
             if now is Place.ENDED:
                 self._end(download, None, Interrupted(reason))
@@ -253,29 +297,37 @@ class DownloadManager:
             start()
 
     def _ask_idle(self, download: Download, wanted: Wanted) -> _Starter | None:
-        # With the condition held, of one that no thread has.
+        # With the lock held, of one that no thread has.
         place = download._place
         if wanted is Wanted.STOP and place is not Place.ENDED:
             download._place = Place.ENDED
-            self._forget_ended(download)
         elif wanted is Wanted.PAUSE and place is Place.QUEUED:
             download._place = Place.PAUSED
-            self._forget_ended(download)
         elif wanted is Wanted.RESUME and place is Place.PAUSED:
             return self._enqueue(download)
+        self._queue.drop(download)
+        self._note_idle()
         return None
 
     def _stop_all(self) -> None:
-        for download in self.downloads:
-            download.stop(self._stop.reason)
+        self._has_to_stop = True
+        self._catch_up()
 
-    # The queue; these are called with the condition held
+    def _catch_up(self) -> None:
+        while self._has_to_stop and (living := self._lock.try_to(self._to_be_stopped)) is not None:
+            for download in living:
+                download.stop(self._stop.reason)
+
+    def _to_be_stopped(self) -> tuple[Download, ...]:
+        self._has_to_stop = False
+        return tuple(self._open)
+
+    # These are called with the lock held
 
     def _enqueue(self, download: Download) -> _Starter | None:
-        """Put it into the queue; return what starts the thread that it takes, to be called without the condition."""
-        download._place, download._wanted = Place.QUEUED, Wanted.NOTHING_ELSE
-        download._number = next(self._numbers)
-        heapq.heappush(self._queues.setdefault(download._host, []), (-download.priority, download._number, download))
+        """Let it wait for its turn; return what starts the thread that it takes, to be called without the lock."""
+        download._wanted = Wanted.NOTHING_ELSE
+        self._queue.push(download)
         return self._starter()
 
     def _starter(self) -> _Starter | None:
@@ -290,48 +342,24 @@ class DownloadManager:
         self._threads += 1
         return self._start_worker
 
-    def _can_begin(self) -> bool:
-        return any(self._connections.get(host, 0) < self._per_host for host in self._queues)
-
-    def _forget_ended(self, download: Download) -> None:
-        """Take the entries that are void off the front of a queue, and the queue away when it is empty."""
-        queue = self._queues.get(download._host)
-        if queue is not None:
-            while queue and not self._is_waiting(queue[0]):
-                heapq.heappop(queue)
-            if not queue:
-                del self._queues[download._host]
-                self._changed.notify_all()
-
-    def _best(self) -> Download | None:
-        """Take the first of those that can begin out of the queue."""
-        best: list[tuple[float, int, Download]] | None = None
-        for host, queue in self._queues.items():
-            if self._connections.get(host, 0) < self._per_host and (best is None or queue[0] < best[0]):
-                best = queue
-        if best is None:
-            return None
-        download = heapq.heappop(best)[2]
-        download._place = Place.RUNNING
-        self._forget_ended(download)
-        download._stop = StopEvent(self._stop, download._own_stop)
-        self._connections[download._host] = self._connections.get(download._host, 0) + 1
+    def _next(self) -> Download | None:
+        """The next download for a thread; None if that is to end."""
+        download = self._queue.pop()
+        if download is None:
+            self._threads -= 1
+            self._note_idle()
+        else:
+            self._begun += 1
+            download._stop = None  # until `_run` has made it, which may ask a callable
         return download
 
-    @staticmethod
-    def _is_waiting(entry: tuple[float, int, Download]) -> bool:
-        _, number, download = entry
-        return download._place is Place.QUEUED and download._number == number
-
     def _is_idle(self) -> bool:
-        return not self._threads and not self._queues
+        return not self._threads and not self._queue
 
-    def _give_back(self, host: str) -> None:
-        left = self._connections[host] - 1
-        if left:
-            self._connections[host] = left
-        else:
-            del self._connections[host]
+    def _note_idle(self) -> None:
+        if self._is_idle():
+            for idle in self._idle:
+                idle.set()
 
     # The threads
 
@@ -339,9 +367,9 @@ class DownloadManager:
         try:
             threading.Thread(target=self._work, name="iointerrupt-download", daemon=True).start()
         except BaseException:
-            with self._changed:
+            with self._lock:
                 self._threads -= 1
-                self._changed.notify_all()
+                self._note_idle()
             raise
 
     def _start_ramp(self) -> None:
@@ -358,8 +386,8 @@ class DownloadManager:
             time.sleep(_RAMP)
             now = time.monotonic()
             waiting = waiting + 1 if len(blocked_threads(self._stop)) >= self._threads else 0
-            with self._changed:
-                if self._threads >= self._jobs or not self._can_begin():
+            with self._lock:
+                if self._threads >= self._jobs or not self._queue.can_begin():
                     self._is_ramping = False
                     return
                 if begun != self._begun:
@@ -376,34 +404,36 @@ class DownloadManager:
     def _work(self) -> None:
         done: Download | None = None
         while True:
-            with self._changed:
+            with self._lock:
                 if done is not None:
-                    self._give_back(done._host)
-                done = self._best()
-                if done is None:
-                    self._threads -= 1
-                    self._changed.notify_all()
-                    return
-                self._begun += 1
+                    self._queue.disconnect(done._host)
+                done = self._next()
+            if done is None:
+                return
             self._run(done)
 
     def _run(self, download: Download) -> None:
         result: Downloaded | None = None
         failure: BaseException | None = None
+        stop = StopEvent(self._stop, download._own_stop)
+        with self._lock:
+            download._stop = stop
+            if download._wanted is Wanted.RESUME:
+                download._wanted = Wanted.NOTHING_ELSE
+            is_over = download._wanted is not Wanted.NOTHING_ELSE
+        if is_over:
+            stop.set(download._reason)
         try:
-            with use_stop(download._stop):
+            with use_stop(stop):
                 result = run(self._job(download), download.dest)
         except BaseException as error:  # noqa: BLE001 - it is told to whoever asks for the result
             failure = error
+            if isinstance(failure, Interrupted) and failure.reason is None:
+                failure.reason = download._reason  # of a stop after a pause
+        may_pause = failure is not None and is_stop(failure) and not self._is_stopped(download)
         start: _Starter | None = None
-        with self._changed:
-            pauses = (
-                failure is not None
-                and is_stop(failure)
-                and download._wanted in (Wanted.PAUSE, Wanted.RESUME)
-                and not self._stop.is_set()
-                and not (download._own_stop is not None and download._own_stop.is_set())
-            )
+        with self._lock:
+            pauses = may_pause and download._wanted in (Wanted.PAUSE, Wanted.RESUME)
             if pauses and download._wanted is Wanted.RESUME:
                 start = self._enqueue(download)
             else:
@@ -416,6 +446,9 @@ class DownloadManager:
         if start is not None:
             start()
 
+    def _is_stopped(self, download: Download) -> bool:
+        return self._stop.is_set() or (download._own_stop is not None and download._own_stop.is_set())
+
     def _job(self, download: Download) -> Job:
         return Job(
             download.url,
@@ -427,16 +460,13 @@ class DownloadManager:
         )
 
     def _more_connections(self, host: str) -> Callable[[], object] | None:
-        with self._changed:
-            if self._connections.get(host, 0) >= self._per_host:
-                return None
-            self._connections[host] += 1
-        return lambda: self._release(host)
+        with self._lock:
+            return functools.partial(self._release, host) if self._queue.connect(host) else None
 
     def _release(self, host: str) -> None:
-        with self._changed:
-            self._give_back(host)
-            start = self._starter() if self._can_begin() else None
+        with self._lock:
+            self._queue.disconnect(host)
+            start = self._starter() if self._queue.can_begin() else None
         if start is not None:
             start()
 
@@ -450,7 +480,7 @@ class DownloadManager:
         registration = download._registration
         if registration is not None:
             registration.cancel()
-        with self._changed:
+        with self._lock:
             self._open.pop(download, None)
             self._ended[state] += 1
             self._ended_done += meter.done

@@ -28,7 +28,7 @@ class Meter:
 
     def __init__(self, url: str, listener: Callable[[Progress], object] | None = None) -> None:
         self._listener = listener
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may stop a download in a thread that looks at it
         self._telling = threading.Lock()  # only ever tried
         self._has_news = False
         self._speed = Speed()

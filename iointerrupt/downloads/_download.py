@@ -53,7 +53,8 @@ def download(
 
     What has come is in `NAME.part` until the file is complete, and what is known of it in `NAME.part.json`. The same call goes
     on from there after a stop, a failure, a kill or a power cut, as far as the server still has the same version of
-    the file; otherwise it begins anew. `NAME` is there when it is complete, and verified where there is a checksum.
+    the file; otherwise it begins anew. What was complete already is not asked for again. `NAME` is there when it is
+    complete, and verified where there is a checksum.
 
     Args:
         url: http or https.

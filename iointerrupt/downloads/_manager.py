@@ -91,8 +91,8 @@ class DownloadManager:
             for url in urls:
                 manager.submit(url, "images/")
 
-    Leaving the block waits for all that is queued or running, then stops what is paused; an exception out of it stops everything. What a
-    download fails of is in its `Download`, and nowhere else.
+    Leaving the block waits for all that is queued or running, then stops what is paused; an exception out of it stops
+    everything. What a download fails of is in its `Download`, and nowhere else.
 
     Args:
         session: what to fetch with; see `download`.
@@ -196,7 +196,7 @@ class DownloadManager:
         return download
 
     def stop(self, reason: object = None) -> None:
-        """Stop everything. What has come is kept; nothing can be submitted any more."""
+        """Stop everything. What has come is kept; nothing can be submitted any more. A signal handler may call it."""
         self._stop.set(reason)
 
     def wait(self, timeout: float | None = None, *, stop: StopLike = None) -> None:

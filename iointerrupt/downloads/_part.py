@@ -24,7 +24,7 @@ from iointerrupt._stop import StopEvent
 from iointerrupt.downloads._errors import DestinationBusy, DiskFull, WriteFailed
 from iointerrupt.downloads._origin import note
 from iointerrupt.downloads._plan import Version, split
-from iointerrupt.downloads._state import Piece, Record
+from iointerrupt.downloads._state import FRESH_SUFFIX, Piece, Record
 
 #: Added to the final name.
 SUFFIX, RECORD_SUFFIX = ".part", ".part.json"
@@ -69,6 +69,7 @@ class Part:
         """What an earlier download has left; None if that is nothing, or cannot be believed."""
         if self._size or os.path.exists(self._record_path):
             self._has_record = True
+            _remove(self._record_path + FRESH_SUFFIX)  # of a save that was cut short
             self.record = Record.load(self._record_path, self._size, self._inode)
         return self.record
 

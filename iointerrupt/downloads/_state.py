@@ -25,6 +25,9 @@ from urllib.parse import urlsplit, urlunsplit
 from iointerrupt._files.growing import boot
 from iointerrupt.downloads._plan import Version
 
+#: Added to the record's path while it is being written.
+FRESH_SUFFIX = ".new"
+
 _FORMAT = 1
 
 
@@ -96,7 +99,7 @@ class Record:
             "pieces": [[piece.start, piece.done, piece.synced, piece.end] for piece in self.pieces],
         }
         body = json.dumps(content).encode()
-        fresh = f"{path}.new"
+        fresh = path + FRESH_SUFFIX
         # Not for others: URLs and names may tell what is nobody's business.
         fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -127,10 +130,14 @@ class Record:
 
     @classmethod
     def _read(cls, content: dict[str, Any], size: int, inode: int) -> Record | None:
+        name = content["name"]
+        # Who can write into the folder can write a record, and has no say in where the file goes.
+        if name != os.path.basename(name) or name in ("", os.curdir, os.pardir) or "\0" in name:
+            return None
         if content["format"] != _FORMAT or content["inode"] != inode:
             return None
         same_boot = bool(boot()) and content["boot"] == boot()
-        record = cls(content["source"], Version(**content["version"]), content["name"], inode)
+        record = cls(content["source"], Version(**content["version"]), name, inode)
         behind = 0
         for start, done, synced, end in content["pieces"]:
             there = max(start, min(done if same_boot else synced, size))

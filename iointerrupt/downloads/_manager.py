@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# How often to look whether another thread is wanted (seconds): it is where all that there are have been found waiting so many
-# times in a row, or are at the same downloads for as long as this (seconds).
+# How often to look whether another thread is wanted (seconds): where all that there are wait, so many times in a row, or are
+# at the same downloads for as long as this (seconds).
 _RAMP, _WAITING, _LONG = 0.002, 3, 0.05
 
 _Starter = Callable[[], None]
@@ -75,7 +75,7 @@ class _Lock:
         self._catch_up()
 
     def try_to(self, work: Callable[[], T]) -> T | None:
-        """Do `work()` with the lock if nobody has it; return what that returns, or None."""
+        """What `work()` returns, with the lock; None if somebody has that."""
         if not self._lock.acquire(blocking=False):
             return None
         try:
@@ -168,8 +168,7 @@ class DownloadManager:
 
         Raises:
             Interrupted: the manager has been stopped.
-            RuntimeError: it is closed.
-            TypeError, ValueError: an argument cannot be what it is.
+            RuntimeError, TypeError, ValueError: it is closed; an argument cannot be what it is.
         """
         host = check_url(url)
         check_destination(dest)

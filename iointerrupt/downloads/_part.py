@@ -67,9 +67,9 @@ class Part:
 
     def load(self) -> Record | None:
         """What an earlier download has left; None if that is nothing, or cannot be believed."""
+        _remove(self._record_path + FRESH_SUFFIX)  # of a save that was cut short
         if self._size or os.path.exists(self._record_path):
             self._has_record = True
-            _remove(self._record_path + FRESH_SUFFIX)  # of a save that was cut short
             self.record = Record.load(self._record_path, self._size, self._inode)
         return self.record
 

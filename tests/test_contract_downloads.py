@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import io
 import os
+import socket
 import tempfile
 import threading
 from contextlib import ExitStack, contextmanager
 
-from iointerrupt import downloads, http
+from iointerrupt import downloads, files, http
 from iointerrupt.testing import FaultServer, Operation, steps
-from tests.operations import Operations
+from tests.operations import InThread, Operations
 
 OPERATIONS = Operations()
 operation, rows = OPERATIONS.operation, OPERATIONS.rows
@@ -90,6 +91,10 @@ rows(
         "download, in the body": half_a_body,
     },
     to_a_file,
+)
+rows(
+    {"download, before another try": unavailable},
+    functools.partial(to_a_file, retries=1_000_000, retry_after_max=0.02),
 )
 rows({"download over TLS, in the body": half_a_body}, functools.partial(to_a_file, tls=True))
 
@@ -172,6 +177,131 @@ def waiting_for_the_result():
 
             yield Operation(run=run, release=release.set)
             release.set()
+
+
+@operation
+def tls_handshake():
+    """A server that makes its TLS handshake only when it is released."""
+    release = threading.Event()
+    script = [steps.stall(until=release), steps.handshake(), steps.repeat(steps.expect(), SERVE)]
+    with (
+        FaultServer(script, tls=True) as server,
+        http.Session(ssl_context=server.client_context()) as session,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        path = os.path.join(folder, "file")
+
+        def run(stop):
+            downloads.download(f"{server.url}/file", path, stop=stop, session=session, overwrite=True)
+            session.close()  # the next one has a handshake too
+            return read(path)
+
+        yield Operation(run=run, release=release.set)
+
+
+@operation
+def proxy():
+    """A proxy that answers when it is released."""
+    with a_server(no_answer) as (server, release, session), tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "file")
+        session.proxies = {"http": server.url}
+
+        def run(stop):
+            downloads.download("http://origin.test/file", path, stop=stop, session=session, overwrite=True)
+            return read(path)
+
+        yield Operation(run=run, release=release.set)
+
+
+@operation
+def lookup():
+    """A name that is found when it is released."""
+    real = socket.getaddrinfo
+    with a_server(lambda release: [SERVE]) as (server, release, session), tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "file")
+
+        def slow(host, *args, **kwargs):
+            if host == "slow.test":
+                release.wait(20)
+                host = "127.0.0.1"
+            return real(host, *args, **kwargs)
+
+        def run(stop):
+            url = f"http://slow.test:{server.port}/file"
+            downloads.download(url, path, stop=stop, session=session, overwrite=True)
+            return read(path)
+
+        socket.getaddrinfo = slow
+        try:
+            yield Operation(run=run, release=release.set)
+        finally:
+            release.set()
+            socket.getaddrinfo = real
+
+
+@operation
+def segments():
+    """A download of which one connection brings its piece, and the others wait."""
+    content, release = CONTENT * 1024, threading.Event()
+    whole = steps.serve(content, etag='"v1"')
+
+    def answer(connection):
+        if "Range" in connection.request.headers:
+            steps.stall(until=release).run(connection)
+        whole.run(connection)
+
+    with (
+        FaultServer([steps.repeat(steps.expect(), answer)]) as server,
+        http.Session() as session,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        path = os.path.join(folder, "file")
+
+        def run(stop):
+            downloads.download(f"{server.url}/file", path, stop=stop, session=session, overwrite=True, segments=3)
+            return read(path) == content
+
+        yield Operation(run=run, release=release.set)
+
+
+@operation
+def a_limit():
+    """A manager whose limit lets hardly anything come, until it is lifted."""
+    with a_server(lambda release: [SERVE]) as (server, release, session), tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "file")
+        managers = []
+
+        def run(stop):
+            limit = None if release.is_set() else 100
+            with downloads.DownloadManager(stop=stop, session=session, max_rate=limit) as manager:
+                managers.append(manager)
+                manager.submit(f"{server.url}/file", path, overwrite=True).result()
+            return read(path)
+
+        def lift():
+            release.set()
+            for manager in managers:
+                manager.max_rate = None
+
+        yield Operation(run=run, release=lift)
+
+
+@operation
+def a_full_pipe():
+    """A download into a pipe of `files.open` that nobody reads until it is released."""
+    content = CONTENT * 256
+    with ExitStack() as resources:
+        server = resources.enter_context(FaultServer([steps.repeat(steps.expect(), steps.serve(content))]))
+        session = resources.enter_context(http.Session())
+        reader, writer = os.pipe()
+        source = resources.enter_context(open(reader, "rb", buffering=0))
+        drainer = InThread(resources, lambda: all(source.read(65536) for _ in iter(int, 1)))
+        pipe = resources.enter_context(files.open(writer, "wb", buffering=0))
+
+        def run(stop):
+            return downloads.download(f"{server.url}/file", pipe, stop=stop, session=session).size
+
+        yield Operation(run=run, release=drainer.start)
 
 
 test_keeps_the_contract = OPERATIONS.as_test()

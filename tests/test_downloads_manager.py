@@ -16,6 +16,7 @@ from iointerrupt import Interrupted, StopEvent, http
 from iointerrupt.downloads import BadStatus, DownloadManager, State, _manager
 from iointerrupt.downloads._meter import Meter
 from iointerrupt.testing import steps, wait_until_blocked
+from tests.blocking import run_program
 
 CONTENT = bytes(range(256)) * 1024
 SERVE = steps.serve(CONTENT, etag='"v1"')
@@ -366,3 +367,101 @@ class TestSessions:
                     os._exit(0 if "parent" in str(error) else 1)
                 os._exit(2)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+class TestMany:
+    """Many downloads, from many threads, and what is left of them."""
+
+    def test_submitted_by_many_threads(self, fault_server, background, tmp_path):
+        """A thousand that eight threads submit all come, over no more connections than there may be."""
+        server = fault_server([steps.repeat(steps.expect(), steps.answer(b"small"))])
+        with DownloadManager(jobs=4) as manager:
+
+            def submit(thread):
+                for number in range(125):
+                    manager.submit(f"{server.url}/{thread}-{number}", tmp_path)
+
+            for running in [background(submit, thread) for thread in range(8)]:
+                running.result()
+        assert len(list(tmp_path.iterdir())) == 1000
+        assert {path.read_bytes() for path in tmp_path.iterdir()} == {b"small"}
+        assert (manager.progress.completed, manager.progress.done) == (1000, 5000)
+        assert server.connections <= 4
+
+    def test_submitted_by_a_listener(self, gate, tmp_path):
+        """What a listener or a callback submits comes as well."""
+        with DownloadManager(jobs=1) as manager:
+            further = []
+
+            def submit(name):
+                further.append(manager.submit(f"{gate.url}/{name}", tmp_path))
+
+            first = manager.submit(
+                f"{gate.url}/a", tmp_path, progress=lambda now: now.state is State.DONE and submit("b")
+            )
+            first.add_done_callback(lambda _: submit("c"))
+        assert paths(gate) == ["/a", "/b", "/c"]
+        assert all(download.state is State.DONE for download in further)
+
+    def test_no_threads_are_left(self, gate, tmp_path):
+        """Where there is nothing to do there are no threads, although the manager is open."""
+        with DownloadManager(jobs=3) as manager:
+            for _ in range(2):
+                running = [manager.submit(f"{gate.url}/{number}", tmp_path, overwrite=True) for number in range(9)]
+                concurrent.futures.wait(running, timeout=10)
+                manager.wait(10)
+                for thread in threading.enumerate():
+                    if thread.name.startswith(("iointerrupt-download", "iointerrupt-ramp")):
+                        thread.join(10)
+                        assert not thread.is_alive()
+
+    def test_the_limit(self, gate, tmp_path):
+        """All share one limit, which holds at once when it is set to another."""
+        with DownloadManager(jobs=2, max_rate=1000) as manager:
+            running = [manager.submit(f"{gate.url}/{name}", tmp_path) for name in "ab"]
+            wait_until_blocked(manager._stop, 2)
+            assert not any(download.done() for download in running)
+            manager.max_rate = None
+            assert manager.max_rate is None
+            assert all(download.result(10).size == len(CONTENT) for download in running)
+
+    def test_the_interpreter_ends(self, gate, tmp_path):
+        """A program that ends while it downloads does end, and says nothing."""
+        said = run_program(
+            f"""
+            from iointerrupt.downloads import DownloadManager
+            import threading
+            came = threading.Event()
+            manager = DownloadManager()
+            manager.submit("{gate.url}/half", {str(tmp_path)!r}, progress=lambda now: now.done and came.set())
+            manager.submit("{gate.url}/slow", {str(tmp_path)!r})
+            assert came.wait(20)
+            """
+        )
+        assert said == ""
+        with DownloadManager() as manager:
+            assert manager.submit(f"{gate.url}/a", tmp_path / "half").result(10).size == len(CONTENT)
+        assert (tmp_path / "half").read_bytes() == CONTENT
+
+    def test_closed_twice(self, gate, tmp_path):
+        """Closing stops what is left, and once more does nothing."""
+        manager = DownloadManager()
+        download = manager.submit(f"{gate.url}/slow", tmp_path)
+        manager.close()
+        manager.close()
+        with pytest.raises(Interrupted, match="closed"):
+            download.result(10)
+
+    def test_a_plain_session_stops(self, gate, tmp_path):
+        """What is fetched with a plain session stops too, and shares its cookies and credentials."""
+        with requests.Session() as session:
+            session.auth = ("me", "pass")
+            session.cookies.set("a", "b")
+            with DownloadManager(session=session) as manager:
+                download = manager.submit(f"{gate.url}/slow", tmp_path)
+                gate.wait_for(1)
+                wait_until_blocked(manager._stop)
+                manager.stop("enough")
+                assert isinstance(download.exception(10), Interrupted)
+        headers = gate.server.requests[-1].headers
+        assert (headers["Authorization"], headers["Cookie"]) == ("Basic bWU6cGFzcw==", "a=b")

@@ -153,7 +153,7 @@ class Place:
             "boot": boot(),
             "inode": os.stat(self._part).st_ino,
             "source": _state.identity(url),
-            "name": "",
+            "name": os.path.basename(self.path),
             "version": version,
             "pieces": pieces,
         }

@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("iointerrupt: the command line takes click: pip install 'iointerrupt[cli]'", file=sys.stderr)
         return 2
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _open_what_is_closed()
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -45,6 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"iointerrupt: {error.strerror or error}", file=sys.stderr)
         return 1
+
+
+def _open_what_is_closed() -> None:
+    """Give a process that was started without one of the standard streams one that leads nowhere."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for as long as the process lives
 
 
 def _run(arguments: list[str]) -> int:

@@ -111,12 +111,16 @@ class TestTheFileItself:
         assert beside(path, ".part").read_bytes() == CONTENT
 
     def test_a_fifo(self, server, path):
-        """A pipe that is there is not written into, with `overwrite` it is replaced, and nobody waits for its other end."""
+        """A pipe that is there is neither written into nor replaced, and nobody waits for its other end."""
         os.mkfifo(path)
         with pytest.raises(DestinationExists):
             download(f"{server.url}/file", path)
-        download(f"{server.url}/file", path, overwrite=True)
-        assert path.read_bytes() == CONTENT
+        for link in (path, path.with_name("link")):
+            if link != path:
+                link.symlink_to(path)
+            with pytest.raises(WriteFailed, match="it is no file"):
+                download(f"{server.url}/file", link, overwrite=True)
+        assert path.is_fifo()
 
 
 class TestWhatIsBeside:
@@ -124,7 +128,7 @@ class TestWhatIsBeside:
 
     @pytest.mark.parametrize("suffix", [".part", ".part.json.new"])
     def test_a_link(self, fault_server, path, precious, suffix):
-        """A symbolic link is not followed."""
+        """A symbolic link is not followed: in place of the part it is refused, and in that of a record it is removed."""
         beside(path, suffix).symlink_to(precious)
         server = fault_server(
             [
@@ -133,9 +137,14 @@ class TestWhatIsBeside:
                 steps.drip(CONTENT, size=2000, every=0.01),
             ]
         )
-        with pytest.raises(WriteFailed):
+        if suffix == ".part":
+            with pytest.raises(WriteFailed):
+                download(f"{server.url}/file", path, overwrite=True)
+            assert not path.exists()
+        else:
             download(f"{server.url}/file", path, overwrite=True)
-        assert not path.exists()
+            assert not beside(path, suffix).is_symlink()
+        assert precious.exists()
 
     def test_a_link_in_place_of_the_record(self, fault_server, path, precious):
         """One that is in the place of the record is replaced."""

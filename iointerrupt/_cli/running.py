@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -80,6 +81,12 @@ def end_at_once(report: Report) -> NoReturn:
     os._exit(EXIT_CODES["SIGINT"])
 
 
+def _leave(*_: object) -> NoReturn:
+    if sys.stderr.isatty():
+        os.write(sys.stderr.fileno(), b"\x1b[?25h\n")  # the cursor, which may be hidden
+    os._exit(EXIT_CODES["SIGINT"])
+
+
 def was_stopped(code: int) -> bool:
     """Whether an exit code is that of a stop."""
     return code in EXIT_CODES.values()
@@ -90,6 +97,9 @@ def stop_on_signals() -> Iterator[StopEvent]:
     """A stop that SIGINT and SIGTERM set, where they are not ignored, as in a shell's background, and can be handled."""
     signals = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is not signal.SIG_IGN]
     with ExitStack() as block:
+        if signal.SIGINT in signals and threading.current_thread() is threading.main_thread():
+            # What the second one comes to: an exception might come in the middle of what the first one has set off.
+            block.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, _leave))
         stop = StopEvent()
         try:
             if signals:

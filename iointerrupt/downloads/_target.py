@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import Any, BinaryIO, NamedTuple
 
 from iointerrupt.downloads._errors import DestinationExists, WriteFailed
@@ -73,10 +74,24 @@ def check_free(path: str, options: Options, url: str) -> None:
 
     Raises:
         DestinationExists: something is.
-        WriteFailed: a folder is.
+        WriteFailed: something is that is no file, such as a folder, a device or a pipe.
     """
-    if os.path.lexists(path):
-        if os.path.isdir(path) and not os.path.islink(path):
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return
+    if not stat.S_ISLNK(found.st_mode) or (options.overwrite and _leads_to_a_device(path)):
+        if stat.S_ISDIR(found.st_mode):
             raise WriteFailed(f"{path} is a folder", url=url)
-        if not (options.overwrite or options.update):
-            raise DestinationExists(f"{path} is there already", url=url)
+        if not stat.S_ISREG(found.st_mode) and (options.overwrite or options.update):
+            raise WriteFailed(f"{path} is in the way: it is no file", url=url)
+    if not (options.overwrite or options.update):
+        raise DestinationExists(f"{path} is there already", url=url)
+
+
+def _leads_to_a_device(path: str) -> bool:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode))

@@ -126,6 +126,13 @@ class TestTheFileItself:
 class TestWhatIsBeside:
     """Something has a name that the download takes for itself."""
 
+    @pytest.mark.parametrize("suffix", [".part", ".PART", ".part.json", ".part.json.new"])
+    def test_a_file_of_that_name(self, server, path, suffix):
+        """No file can be given a name that another download would take for its own, and throw away."""
+        with pytest.raises(WriteFailed, match="unfinished downloads end in"):
+            download(f"{server.url}/file", beside(path, suffix))
+        assert server.connections == 0
+
     @pytest.mark.parametrize("suffix", [".part", ".part.json.new"])
     def test_a_link(self, fault_server, path, precious, suffix):
         """A symbolic link is not followed: in place of the part it is refused, and in that of a record it is removed."""

@@ -9,6 +9,11 @@ from typing import Any, BinaryIO, NamedTuple
 from iointerrupt.downloads._errors import DestinationExists, WriteFailed
 from iointerrupt.downloads._names import name_for
 from iointerrupt.downloads._options import Options
+from iointerrupt.downloads._part import RECORD_SUFFIX, SUFFIX
+from iointerrupt.downloads._state import FRESH_SUFFIX
+
+# What another download, of the file that is called so without it, takes for its own.
+_OF_PARTS = (SUFFIX, RECORD_SUFFIX, RECORD_SUFFIX + FRESH_SUFFIX)
 
 #: What is accepted as a destination.
 Destination = str | os.PathLike[str] | BinaryIO | None
@@ -35,6 +40,7 @@ class Target(NamedTuple):
 
         Raises:
             TypeError, ValueError: it is no path.
+            WriteFailed: it has the name of an unfinished download, and might be thrown away as one.
         """
         path = "" if dest is None else os.fspath(dest)
         if not isinstance(path, str):
@@ -45,6 +51,10 @@ class Target(NamedTuple):
         if name and os.path.isdir(path):
             folder, name = path, ""
         if name:
+            if name.lower().endswith(_OF_PARTS):
+                raise WriteFailed(
+                    f"{path} cannot be the name of a file: unfinished downloads end in {', '.join(_OF_PARTS)}"
+                )
             return cls(path, folder, name, is_named=True)
         name = name_for(url)
         return cls(os.path.join(folder, name), folder, name, is_named=False)

@@ -21,8 +21,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from iointerrupt._signal.blocked import Blocked
-from iointerrupt._signal.latch import Cause, Parker
+from iointerrupt._signal.blocked import Blocked, mark_of_thread, tell_observers
+from iointerrupt._signal.latch import Cause, Latch, Parker
+from iointerrupt._signal.polls import kept
 from iointerrupt._stop import StopEvent, _current, check_timeout
 
 TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name
@@ -71,7 +72,53 @@ def wait_ready(fd: int, events: int, own: StopEvent | None, deadline: float | No
         TimeoutError: the deadline has passed.
         OSError: EBADF, the descriptor is not open.
     """
-    wait_any({fd: events}, own, deadline)
+    current = _current.get()
+    stop = current if own is None else own
+    polls = kept.poll
+    if (
+        (current is not None and current is not stop)
+        or (stop is not None and (stop._must_ask or stop._latch.fired))
+        or polls.is_busy
+    ):
+        wait_any({fd: events}, own, deadline)
+        return
+    latch = None if stop is None else stop._latch
+    try:
+        poller = polls.poll_for(latch)
+    except OSError:
+        wait_any({fd: events}, own, deadline)  # which knows what to do without a descriptor
+        return
+    polls.is_busy = True
+    try:
+        if stop is not None:
+            stop._blocked[polls] = mark_of_thread()
+            tell_observers()
+        poller.register(fd, _EVENTS[events])
+        try:
+            poll_one(poller, fd, latch, deadline)
+        finally:
+            poller.unregister(fd)
+    finally:
+        polls.is_busy = False
+        if stop is not None:
+            stop._blocked.pop(polls, None)
+
+
+def poll_one(poller: select.poll, fd: int, latch: Latch | None, deadline: float | None) -> None:
+    """`wait_ready` for a descriptor that is registered, and a stop that need not be asked."""
+    while True:
+        ready = poller.poll(None if deadline is None else _milliseconds(deadline - time.monotonic()))
+        if latch is not None and latch.fired:
+            raise (latch.cause or Cause()).interruption()
+        for ready_fd, event in ready:
+            if ready_fd == fd:
+                if event & select.POLLNVAL:
+                    raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+                return
+            if latch is None or ready_fd != latch.wake().fileno():
+                poller.unregister(ready_fd)  # of a wait that a signal has ended at its very end
+        if deadline is not None and time.monotonic() >= deadline:
+            raise TimeoutError("timed out")
 
 
 def wait_any(interest: dict[int, int], own: StopEvent | None, deadline: float | None = None) -> list[int]:
@@ -98,18 +145,21 @@ def wait_any(interest: dict[int, int], own: StopEvent | None, deadline: float | 
                 raise TimeoutError("timed out")
 
 
+# The standard ones, also where a program has put those of `monkey` in their place.
+_select = select.select
+
 if hasattr(select, "poll"):
+    _new_poll = select.poll
     _EVENTS = {READ: select.POLLIN, WRITE: select.POLLOUT, READ | WRITE: select.POLLIN | select.POLLOUT}
 
     def poll(interest: dict[int, int], wakes: list[int], timeout: float | None) -> list[int]:
         """Which of the descriptors in `interest` are ready, after at most `timeout` seconds or once a wake is."""
-        poller = select.poll()
+        poller = _new_poll()
         for fd, events in interest.items():
             poller.register(fd, _EVENTS[events])
         for wake in wakes:
             poller.register(wake, select.POLLIN)
-        # Rounded up: rounded down it would spin through the last millisecond.
-        ready = poller.poll(None if timeout is None else min(math.ceil(timeout * 1000), _MAX_MILLISECONDS))
+        ready = poller.poll(None if timeout is None else _milliseconds(timeout))
         found = []
         for fd, event in ready:
             if fd in interest:
@@ -125,7 +175,7 @@ else:  # pragma: no cover - Windows
         readers = [fd for fd, events in interest.items() if events & READ]
         writers = [fd for fd, events in interest.items() if events & WRITE]
         # A failed connect is reported as an exceptional condition there.
-        readable, writable, failed = select.select([*readers, *wakes], writers, list(interest), timeout)
+        readable, writable, failed = _select([*readers, *wakes], writers, list(interest), timeout)
         return [fd for fd in interest if fd in readable or fd in writable or fd in failed]
 
 
@@ -142,6 +192,22 @@ def wait_set(event: StopEvent, own: StopEvent | None, deadline: float | None = N
                 return cause
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError("timed out")
+
+
+def sleep_until(deadline: float, own: StopEvent | None) -> None:
+    """Block until a time on `time.monotonic`; `Interrupted` as in `wait_ready`."""
+    with Blocked(stops(own)) as blocked:
+        parker = Parker()
+        blocked.add_waker(parker.unpark)
+        try:
+            park(parker, blocked, deadline)
+        except TimeoutError:
+            pass
+
+
+def _milliseconds(seconds: float) -> int:
+    # Rounded up: rounded down it would spin through the last millisecond.
+    return math.ceil(min(max(seconds * 1000, 0), _MAX_MILLISECONDS))
 
 
 class Place:

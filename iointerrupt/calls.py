@@ -19,11 +19,9 @@ from iointerrupt._calls.locks import acquire, holding, wait, wait_for
 from iointerrupt._calls.processes import RunTimeout, run
 from iointerrupt._calls.queues import GetTimeout, PutTimeout, get, put
 from iointerrupt._helpers import Helpers
-from iointerrupt._signal.blocked import Blocked
-from iointerrupt._signal.latch import Parker
 from iointerrupt._stop import StopEvent, as_stop, check_timeout, use_stop
 from iointerrupt._types import StopLike
-from iointerrupt._wait import check, park, stops
+from iointerrupt._wait import check, sleep_until, stops
 
 __all__ = [
     "GetTimeout",
@@ -61,14 +59,7 @@ def sleep(seconds: float, *, stop: StopLike = None) -> None:
         TypeError, ValueError: `seconds` is not a number, or is negative.
     """
     deadline = time.monotonic() + check_timeout(seconds, "seconds")
-    own = as_stop(stop)
-    with Blocked(stops(own)) as blocked:
-        parker = Parker()
-        blocked.add_waker(parker.unpark)
-        try:
-            park(parker, blocked, deadline)
-        except TimeoutError:
-            pass
+    sleep_until(deadline, as_stop(stop))
 
 
 def call(func: Callable[..., T], /, *args: Any, stop: StopLike = None, **kwargs: Any) -> T:

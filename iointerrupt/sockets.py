@@ -18,7 +18,8 @@ from typing import Any
 from iointerrupt._errors import Interrupted, ResourceBusy, Stalled
 from iointerrupt._sockets.base import StandardSocket, parse_timeout
 from iointerrupt._sockets.dns import AddressInfo, getaddrinfo, lookup
-from iointerrupt._sockets.socket import SendTimeout, Socket
+from iointerrupt._sockets.sending import SendTimeout
+from iointerrupt._sockets.socket import Socket
 from iointerrupt._sockets.tls import SSLSocket
 from iointerrupt._stop import StopEvent, as_stop, check_timeout
 from iointerrupt._types import StopLike

@@ -26,6 +26,8 @@ ROWS = [
     {"_http", "_aio", "_threads"},
     {"http", "threads", "aio"},
     {"downloads"},
+    {"_monkey"},
+    {"monkey"},
     {"testing"},
     {"pytest_plugin"},
     {"_demo"},

@@ -641,7 +641,7 @@ class TestLoading:
         """Marker and fixtures say what they are for."""
         result = pytester.runpytest_inprocess("--markers")
         result.stdout.fnmatch_lines(["@pytest.mark.stops_within(seconds): *"])
-        result = pytester.runpytest_inprocess("--fixtures")
+        result = pytester.runpytest_inprocess("--fixtures", "-p", "no:anyio", "-p", "no:_hypothesis_pytestplugin")
         for name in ("stop", "fault_server", "background", "no_leaks"):
             result.stdout.fnmatch_lines([f"{name} -- *"])
         result.stdout.no_fnmatch_line("*no docstring available*")

@@ -5,14 +5,19 @@ from __future__ import annotations
 import gc
 import os
 import resource
+import select
+import signal
 import threading
+import time
+import weakref
 
 import pytest
 
 from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, abandoned_helpers, use_stop
 from iointerrupt._helpers import Helpers
+from iointerrupt._signal.polls import kept
 from iointerrupt._wait import READ, WRITE, wait_ready
-from iointerrupt.testing import StopAfter, wait_until_blocked
+from iointerrupt.testing import StopAfter, signal_when_blocked, wait_until_blocked
 
 
 @pytest.fixture
@@ -148,6 +153,119 @@ class TestWaitReady:
         for n in range(1, counting.checks + 1):
             with pytest.raises(Interrupted, match=f"check {n}"):
                 wait_ready(pipe[0], READ, StopAfter(n))
+
+
+class TestKeptPoll:
+    """A thread's poll object, which is used for one wait after the other."""
+
+    def test_many_waits(self, pipe):
+        """Waits for either, with no stop, with one, with another and with the first again, see what is theirs."""
+        first, second = StopEvent(), StopEvent()
+        for own in (None, first, second, first, None):
+            wait_ready(pipe[1], WRITE, own)
+            with pytest.raises(TimeoutError):
+                wait_ready(pipe[0], READ, own, time.monotonic())
+        first.set()
+        with pytest.raises(Interrupted):
+            wait_ready(pipe[1], WRITE, first)
+        wait_ready(pipe[1], WRITE, second)
+
+    def test_it_keeps_no_descriptor(self, pipe):
+        """The descriptor of a stop that is dropped is closed, although a thread has waited for it last."""
+        stop = StopEvent()
+        wait_ready(pipe[1], WRITE, stop)
+        wake = weakref.ref(stop._latch.wake())
+        assert wake() is not None
+        del stop
+        gc.collect()
+        assert wake() is None
+        wait_ready(pipe[1], WRITE, StopEvent())
+
+    def test_cleared_and_set_again(self, pipe, background):
+        """A stop that has been cleared since the last wait ends the next one when it is set."""
+        stop, go_on = StopEvent(), threading.Event()
+
+        def work():
+            for _ in range(2):
+                with pytest.raises(Interrupted):
+                    wait_ready(pipe[0], READ, stop)
+                go_on.wait()
+
+        waiting = background(work)
+        for _ in range(2):
+            wait_until_blocked(stop)
+            stop.set()
+            while stop._blocked:
+                os.sched_yield()
+            stop.clear()
+            go_on.set()
+        waiting.result()
+
+    def test_a_wait_within_a_wait(self, pipe, ctrl_c):
+        """A signal handler may wait while the main thread waits; both see what is theirs."""
+        inner, seen = os.pipe(), []
+
+        def handle(*_):
+            os.write(inner[1], b"x")
+            wait_ready(inner[0], READ, StopEvent())
+            seen.append(os.read(inner[0], 1))
+            os.write(pipe[1], b"y")
+
+        previous = signal.signal(signal.SIGUSR1, handle)
+        try:
+            with signal_when_blocked(signal.SIGUSR1):
+                wait_ready(pipe[0], READ, StopEvent())
+        finally:
+            signal.signal(signal.SIGUSR1, previous)
+            for fd in inner:
+                os.close(fd)
+        assert seen[0] == b"x"
+        wait_ready(pipe[1], WRITE, StopEvent())
+
+    def test_a_wait_that_a_signal_ends(self, pipe, ctrl_c):
+        """An exception out of a signal handler leaves nothing behind for the next wait."""
+        stop = StopEvent()
+        with signal_when_blocked(signal.SIGINT), pytest.raises(KeyboardInterrupt):
+            wait_ready(pipe[0], READ, stop)
+        assert not stop._blocked
+        assert not kept.poll.is_busy
+        os.write(pipe[1], b"x")
+        with pytest.raises(TimeoutError):
+            reader, writer = os.pipe()
+            try:
+                wait_ready(reader, READ, stop, time.monotonic() + 0.01)
+            finally:
+                os.close(reader)
+                os.close(writer)
+
+    def test_a_descriptor_that_was_left(self, pipe):
+        """One that a wait could not take out again is no reason to spin."""
+        os.write(pipe[1], b"x")
+        kept.poll.poll_for(None).register(pipe[0], select.POLLIN)
+        reader, writer = os.pipe()
+        try:
+            with pytest.raises(TimeoutError):
+                wait_ready(reader, READ, None, time.monotonic() + 0.01)
+        finally:
+            os.close(reader)
+            os.close(writer)
+        assert kept.poll.poll_for(None).poll(0) == []
+
+    def test_in_a_forked_child(self, pipe):
+        """A forked child has a stop and a poll object of its own."""
+        stop = StopEvent()
+        wait_ready(pipe[1], WRITE, stop)
+        pid = os.fork()
+        if not pid:
+            threading.Timer(0.01, stop.set).start()
+            try:
+                wait_ready(pipe[0], READ, stop)
+            except Interrupted:
+                os._exit(7)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        with pytest.raises(TimeoutError):
+            wait_ready(pipe[0], READ, stop, time.monotonic())
 
 
 class TestHelpers:

@@ -153,12 +153,17 @@ def _join_thread(thread: threading.Thread, own: StopEvent | None, deadline: floa
         return
     if deadline is not None and time.monotonic() >= deadline:
         raise TimeoutError("timed out")
+    wait_thread(thread, own, deadline)
+    thread.join()
+
+
+def wait_thread(thread: threading.Thread, own: StopEvent | None, deadline: float | None) -> None:
+    """Block until a thread that has been started is about to end; as `wait_ready` otherwise."""
     event = getattr(thread, "_run_ended", None)  # a thread of ours says so itself
     try:
         wait_set(event if isinstance(event, StopEvent) else _followed_end(thread), own, deadline)
     except RuntimeError:  # there are no more threads to be had
         ask(_End(thread).wait, own, deadline)
-    thread.join()
 
 
 def _followed_end(thread: threading.Thread) -> StopEvent:

@@ -117,7 +117,7 @@ def wait(waitable: Any, *, stop: StopLike = None, timeout: float | None = None) 
     check(own)
     deadline = deadline_of(timeout)
     if Place.supports(waitable):
-        _wait_notified(waitable, own, deadline)
+        wait_notified(waitable, own, deadline)
     elif _is_shared_condition(waitable):
         _wait_notified_shared(waitable, own, deadline)
     elif hasattr(waitable, "notify") and not is_async(waitable.wait):
@@ -163,7 +163,8 @@ def wait_for(condition: Any, predicate: Callable[[], T], *, stop: StopLike = Non
     return result
 
 
-def _wait_notified(condition: Any, own: StopEvent | None, deadline: float | None) -> None:
+def wait_notified(condition: Any, own: StopEvent | None, deadline: float | None) -> None:
+    """Wait for a condition that `Place.supports`; which stops end it, and its errors, are as in `_wait.wait_ready`."""
     if not condition._is_owned():
         raise RuntimeError("cannot wait on un-acquired lock")
     with Blocked(stops(own)) as blocked:

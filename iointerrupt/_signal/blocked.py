@@ -46,7 +46,7 @@ class Blocked:
         self._undo: list[Callable[[], object]] = []
 
     def __enter__(self) -> Self:
-        waiter = _generation, get_ident()
+        waiter = mark_of_thread()
         try:
             for stop in self._stops:
                 # Asked in any case: what follows a foreign stop notices here that it has been cleared.
@@ -60,9 +60,7 @@ class Blocked:
         except BaseException:
             self.__exit__()
             raise
-        if observers:
-            for observe in list(observers.values()):
-                observe()
+        tell_observers()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -107,6 +105,18 @@ class Blocked:
         cause = self.cause()
         if cause is not None:
             raise cause.interruption()
+
+
+def mark_of_thread() -> tuple[int, int]:
+    """What stands for the calling thread in `StopEvent._blocked`."""
+    return _generation, get_ident()
+
+
+def tell_observers() -> None:
+    """The calling thread has put itself into a `StopEvent._blocked`."""
+    if observers:
+        for observe in list(observers.values()):
+            observe()
 
 
 def blocked_threads(stop: StopEvent) -> set[int]:

@@ -37,7 +37,7 @@ class Cause:
 class Latch:
     """Set once, for ever. Any thread, and a signal handler, may call anything here at any time."""
 
-    __slots__ = ("_causes", "_wake", "_wakers", "fired")
+    __slots__ = ("__weakref__", "_causes", "_wake", "_wakers", "fired")
 
     def __init__(self) -> None:
         self.fired = False

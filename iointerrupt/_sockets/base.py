@@ -82,7 +82,7 @@ class Pauses:
 class BaseSocket(socket.socket):
     """A socket with a stop, a timeout that the kernel does not know of, and a `close` that ends what waits."""
 
-    __slots__ = ("_closing", "_kept_error", "_made", "_own_timeout", "_stop", "_unclosed", "_waiters")
+    __slots__ = ("_closing", "_has_asked", "_kept_error", "_made", "_own_timeout", "_stop", "_unclosed", "_waiters")
 
     def __init__(
         self,
@@ -97,6 +97,7 @@ class BaseSocket(socket.socket):
         self._waiters: dict[object, object] = {}
         self._unclosed: list[int] = []
         self._closing = False
+        self._has_asked = False  # something has been sent since the last receive
         self._kept_error: OSError | None = None  # what the kernel said behind data that was returned first
         super().__init__(family, type, proto, fileno)
         # From setdefaulttimeout or SOCK_NONBLOCK. The first has then made a foreign descriptor non-blocking too, while with
@@ -170,12 +171,14 @@ class BaseSocket(socket.socket):
         self._waiters[token] = _process
         try:
             if not self._closing:
-                wait_ready(self._descriptor(), events, own, deadline)
+                fd = self.fileno()
+                wait_ready(fd if fd >= 0 else self._descriptor(), events, own, deadline)
         finally:
             del self._waiters[token]
             if self._closing:
                 self._close_when_unused()
-        self._descriptor()  # raises if it is closed by now
+        if self.fileno() < 0:
+            self._descriptor()  # raises, as it is closed by now
 
     def _when_ready(self, events: int, attempt: Callable[..., T], *args: Any) -> T:
         """What `attempt(self, *args)` returns once it does not block any more; it has been tried."""
@@ -185,12 +188,13 @@ class BaseSocket(socket.socket):
         self, events: int, own: StopEvent | None, deadline: float | None, attempt: Callable[..., T], *args: Any
     ) -> T:
         """`_when_ready` with another stop and deadline than the socket's."""
-        pauses = Pauses(own, deadline)
+        pauses: Pauses | None = None
         while True:
             self._wait(events, own, deadline)
             try:
                 return attempt(self, *args)
             except BlockingIOError:
+                pauses = pauses or Pauses(own, deadline)
                 pauses.sleep()
 
     def _raise_kept_error(self) -> None:

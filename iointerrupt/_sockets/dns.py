@@ -15,7 +15,7 @@ from typing import Any
 from iointerrupt._helpers import Helpers
 from iointerrupt._stop import StopEvent, as_stop
 from iointerrupt._types import StopLike
-from iointerrupt._wait import check, deadline_of
+from iointerrupt._wait import check, deadline_of, stops
 
 #: What `socket.getaddrinfo` returns: family, type, proto, canonname, sockaddr.
 AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
@@ -24,6 +24,8 @@ AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any
 _helpers = Helpers("iointerrupt-dns", 32)
 
 _standard: Any = socket.getaddrinfo
+#: The attribute of a `stoppable_getaddrinfo` that is what it calls.
+_ORIGINAL = "_iointerrupt_original"
 _LITERAL = int(socket.AI_NUMERICHOST | socket.AI_NUMERICSERV)  # to be combined faster than the enumeration
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 
@@ -67,17 +69,65 @@ def lookup(  # noqa: PLR0917 - as above
     deadline: float | None = None,
 ) -> list[AddressInfo]:
     """`getaddrinfo` with an operation's own stop and its deadline on `time.monotonic`."""
-    check(own)
     resolve: Any = socket.getaddrinfo  # asked for now: programs put their own resolver there
-    if resolve is getaddrinfo:
-        resolve = _standard
+    resolve = _standard if resolve is getaddrinfo else getattr(resolve, _ORIGINAL, resolve)
+    return _resolved(resolve, host, port, family, type, proto, flags, own=own, deadline=deadline)
+
+
+def _resolved(  # noqa: PLR0917 - as above
+    resolve: Any,
+    host: Any,
+    port: Any,
+    family: int,
+    type: int,  # noqa: A002 - as above
+    proto: int,
+    flags: int,
+    *,
+    own: StopEvent | None,
+    deadline: float | None,
+) -> list[AddressInfo]:
+    check(own)
     if resolve is _standard:
         try:
             return resolve(host, port, family, type, proto, flags | _LITERAL)  # type: ignore[no-any-return]  # as it is Any
         except socket.gaierror:
             pass  # a name, or an error that the real call will repeat
+    if deadline is None and not stops(own):
+        return resolve(host, port, family, type, proto, flags)  # type: ignore[no-any-return]  # as it is Any
     job: Callable[[], list[AddressInfo]] = functools.partial(resolve, host, port, family, type, proto, flags)
     return _helpers.run(job, own, deadline)
+
+
+def in_helper(resolve: Any) -> Any:
+    """`resolve`, which a current stop ends; it is called as it is where there is none."""
+
+    @functools.wraps(resolve)
+    def resolve_in_helper(*args: Any, **kwargs: Any) -> Any:
+        if not stops(None):
+            return resolve(*args, **kwargs)
+        return _helpers.run(functools.partial(resolve, *args, **kwargs), None)
+
+    return resolve_in_helper
+
+
+def stoppable_getaddrinfo(resolve: Any) -> Any:
+    """`in_helper` for a `getaddrinfo`: what needs no name server needs no helper either."""
+
+    @functools.wraps(resolve)
+    def getaddrinfo(  # noqa: PLR0917 - the signature is the standard library's
+        host: Any,
+        port: Any,
+        family: int = 0,
+        type: int = 0,  # noqa: A002 - as above
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[AddressInfo]:
+        if not stops(None):
+            return resolve(host, port, family, type, proto, flags)  # type: ignore[no-any-return]  # as it is Any
+        return _resolved(resolve, host, port, family, type, proto, flags, own=None, deadline=None)
+
+    setattr(getaddrinfo, _ORIGINAL, resolve)
+    return getaddrinfo
 
 
 def numeric(family: int, address: Any, own: StopEvent | None, deadline: float | None) -> Any:

@@ -10,9 +10,11 @@ import io
 import socket
 from typing import TYPE_CHECKING, Any
 
-from iointerrupt._streams.buffered import BufferedReader, BufferedWriter
+from iointerrupt._stop import _current
+from iointerrupt._streams.buffered import BufferedReader, BufferedWriter, Reading
 from iointerrupt._streams.pair import BufferedRWPair
 from iointerrupt._streams.text import open_text
+from iointerrupt._wait import check
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from iointerrupt._sockets.socket import Socket
     from iointerrupt._stop import StopEvent
     from iointerrupt._types import StopLike
+
+_get_current = _current.get
+_c_read, _c_readline = io.BufferedReader.read, io.BufferedReader.readline
 
 
 def open_over(
@@ -50,7 +55,7 @@ def open_over(
     if reading and writing:
         buffer = BufferedRWPair(raw, raw, buffering)
     elif reading:
-        buffer = BufferedReader(raw, buffering)
+        buffer = SocketReader(raw, buffering)
     else:
         buffer = BufferedWriter(raw, buffering)
     if binary:
@@ -95,3 +100,41 @@ class SocketFile(socket.SocketIO):
             return self._sock._send_now(data)
         except BlockingIOError:
             return None
+
+
+class SocketReader(BufferedReader):
+    """A `BufferedReader` over a `SocketFile`.
+
+    Clients of databases read a few bytes at a time, all in the buffer: what they pay for each is what is written out here. What
+    is not common is `Reading`'s.
+    """
+
+    __slots__ = ()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        feed = self._feed
+        if feed.inside is not None or (sock := feed.raw._sock) is None:
+            return Reading.read(self, size)
+        own, current = sock._stop, _get_current()
+        if (own is not None and (own._latch.fired or own._must_ask)) or (
+            current is not None and (current._latch.fired or current._must_ask)
+        ):
+            check(own)
+        data = _c_read(self, size)
+        if feed.errors:
+            self._raise_after(data)
+        return data
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        feed = self._feed
+        if feed.inside is not None or (sock := feed.raw._sock) is None:
+            return Reading.readline(self, size)
+        own, current = sock._stop, _get_current()
+        if (own is not None and (own._latch.fired or own._must_ask)) or (
+            current is not None and (current._latch.fired or current._must_ask)
+        ):
+            check(own)
+        line = _c_readline(self, size)
+        if feed.errors:
+            self._raise_after(line)
+        return line

@@ -21,6 +21,7 @@ from iointerrupt._sockets.base import BaseSocket, Pauses, StandardSocket
 from iointerrupt._sockets.dns import numeric
 from iointerrupt._sockets.makefile import open_over
 from iointerrupt._sockets.sendfile import send_by_chunks, send_by_kernel
+from iointerrupt._sockets.sending import SendTimeout, SendWaits
 from iointerrupt._stop import StopEvent
 from iointerrupt._wait import READ, WRITE, check
 
@@ -43,21 +44,6 @@ _send, _sendto, _sendmsg = StandardSocket.send, StandardSocket.sendto, StandardS
 _NOWAIT, _WAITALL, _PEEK = int(socket.MSG_DONTWAIT), int(socket.MSG_WAITALL), int(socket.MSG_PEEK)
 # With these in its flags a transfer that would block raises BlockingIOError, as it does on any socket.
 _NEVER_WAITS = _NOWAIT | int(getattr(socket, "MSG_ERRQUEUE", 0))
-
-
-class SendTimeout(TimeoutError):
-    """The timeout of a `sendall` or a `sendfile` passed after part of the data.
-
-    Attributes:
-        transferred: how many bytes had been handed to the kernel; the rest can be sent later.
-    """
-
-    def __init__(self, message: str, transferred: int) -> None:
-        super().__init__(message)
-        self.transferred = transferred
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.transferred)
 
 
 class Socket(BaseSocket):
@@ -185,15 +171,21 @@ class Socket(BaseSocket):
                 raise
         while True:
             try:
-                fd, address = _accept(self)
+                fd, address = self._accept_now()
                 break
             except BlockingIOError:
                 if self._own_timeout == 0.0:
                     raise
             self._wait(READ, self._stop, deadline)
+        return self._connection(fd), address
+
+    def _accept_now(self) -> tuple[int, Any]:
+        return _accept(self)  # type: ignore[no-any-return]  # typeshed does not know it
+
+    def _connection(self, fd: int) -> Socket:
         connection = Socket(self.family, self.type, self.proto, fileno=fd, stop=self._stop)
         connection._make_nonblocking()
-        return connection, address
+        return connection
 
     # Receiving
 
@@ -202,9 +194,7 @@ class Socket(BaseSocket):
 
         With `MSG_WAITALL` an error behind the first bytes is raised by the next receive, and this one returns the bytes.
         """
-        check(self._stop)
-        if self._kept_error is not None:
-            self._raise_kept_error()
+        self._before_receiving(flags)
         if flags & _WAITALL and self._waits_for_all(flags):
             size = operator.index(bufsize)
             if size < 0:
@@ -220,9 +210,7 @@ class Socket(BaseSocket):
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
         """Receive up to `nbytes` bytes (0: as many as fit) into `buffer`; return how many, 0 at the end of a stream."""
-        check(self._stop)
-        if self._kept_error is not None:
-            self._raise_kept_error()
+        self._before_receiving(flags)
         if flags & _WAITALL and self._waits_for_all(flags):
             with memoryview(buffer) as view, view.cast("B") as octets:
                 size = operator.index(nbytes)
@@ -240,9 +228,7 @@ class Socket(BaseSocket):
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         """Receive up to `bufsize` bytes of one datagram; return them and the sender's address."""
-        check(self._stop)
-        if self._kept_error is not None:
-            self._raise_kept_error()
+        self._before_receiving(flags)
         try:
             return _recvfrom(self, bufsize, flags | _NOWAIT)
         except BlockingIOError:
@@ -252,9 +238,7 @@ class Socket(BaseSocket):
 
     def recvfrom_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
         """`recvfrom` into `buffer`; return how many bytes, and the sender's address."""
-        check(self._stop)
-        if self._kept_error is not None:
-            self._raise_kept_error()
+        self._before_receiving(flags)
         try:
             return _recvfrom_into(self, buffer, nbytes, flags | _NOWAIT)
         except BlockingIOError:
@@ -264,9 +248,7 @@ class Socket(BaseSocket):
 
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> tuple[bytes, list[Any], int, Any]:
         """Receive data and ancillary data; return them, the message's flags, and the sender's address."""
-        check(self._stop)
-        if self._kept_error is not None:
-            self._raise_kept_error()
+        self._before_receiving(flags)
         try:
             return _recvmsg(self, bufsize, ancbufsize, flags | _NOWAIT)
         except BlockingIOError:
@@ -278,9 +260,7 @@ class Socket(BaseSocket):
         self, buffers: Iterable[WriteableBuffer], ancbufsize: int = 0, flags: int = 0, /
     ) -> tuple[int, list[Any], int, Any]:
         """`recvmsg` into several buffers."""
-        check(self._stop)
-        if self._kept_error is not None:
-            self._raise_kept_error()
+        self._before_receiving(flags)
         buffers = list(buffers)  # it may be an iterator, and be needed twice
         try:
             return _recvmsg_into(self, buffers, ancbufsize, flags | _NOWAIT)
@@ -288,6 +268,16 @@ class Socket(BaseSocket):
             if self._gives_up(flags):
                 raise
         return self._when_ready(READ, _recvmsg_into, buffers, ancbufsize, flags | _NOWAIT)
+
+    def _before_receiving(self, flags: int) -> None:
+        check(self._stop)
+        if self._kept_error is not None:
+            self._raise_kept_error()
+        if self._has_asked:
+            # The answer to what has been sent takes a while: an attempt now would only say so.
+            self._has_asked = False
+            if not flags and self._own_timeout != 0.0:
+                self._wait(READ, self._stop, self._deadline())
 
     def _receive(self, buffer: memoryview, own: StopEvent | None, timeout: float | None) -> int:
         """`recv_into` with another stop and timeout than the socket's."""
@@ -329,9 +319,13 @@ class Socket(BaseSocket):
 
     # Sending
 
+    def _before_sending(self) -> None:
+        check(self._stop)
+        self._has_asked = True
+
     def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
         """Send bytes; return how many were taken, which may be fewer than there are."""
-        check(self._stop)
+        self._before_sending()
         try:
             return _send(self, data, flags | _NOWAIT)
         except BlockingIOError:
@@ -341,7 +335,7 @@ class Socket(BaseSocket):
 
     def sendto(self, data: ReadableBuffer, *flags_and_address: Any) -> int:
         """`sendto(data[, flags], address)`: send to an address; the lookup of a host name can be interrupted as well."""
-        check(self._stop)
+        self._before_sending()
         if not 1 <= len(flags_and_address) <= 2 or not isinstance(flags_and_address[0], int | tuple | str | bytes):
             return _sendto(self, data, *flags_and_address)  # which says what is wrong with them
         *given, address = flags_and_address
@@ -366,7 +360,7 @@ class Socket(BaseSocket):
         /,
     ) -> int:
         """Send data from several buffers, and ancillary data; return how many bytes of data were taken."""
-        check(self._stop)
+        self._before_sending()
         buffers, ancdata = list(buffers), list(ancdata)  # they may be iterators, and be needed twice
         if address is not None:
             address = numeric(self.family, address, self._stop, self._deadline() if self._own_timeout else None)
@@ -385,8 +379,20 @@ class Socket(BaseSocket):
                 continues the stream.
             SendTimeout: a `TimeoutError`, with `.transferred` likewise.
         """
+        try:
+            self._before_sending()
+        except Interrupted as interrupted:
+            interrupted.transferred = 0
+            raise
+        sent = 0
+        try:
+            sent = _send(self, data, flags | _NOWAIT)
+        except BlockingIOError:
+            pass
+        if sent == (len(data) if type(data) is bytes else memoryview(data).nbytes):
+            return  # which is mostly so
         with memoryview(data) as view, view.cast("B") as octets:
-            self._send_all(lambda sent: _send(self, octets[sent:], flags | _NOWAIT), len(octets), flags)
+            self._send_all(lambda sent: _send(self, octets[sent:], flags | _NOWAIT), len(octets), flags, sent=sent)
 
     def _send_all(
         self,
@@ -394,6 +400,7 @@ class Socket(BaseSocket):
         size: float,
         flags: int = 0,
         *,
+        sent: int = 0,
         short_is_full: bool = True,
         timeout_per_wait: bool = False,
         at_end: Callable[[int], object] | None = None,
@@ -404,13 +411,13 @@ class Socket(BaseSocket):
             send: returns how many bytes it has handed on, None at the end of the data, and may raise BlockingIOError.
             size: how many there are to send.
             flags: the caller's.
+            sent: how many of them have been sent before.
             short_is_full: whether the kernel's buffer is full when `send` has taken only a part. Another attempt would
                 only say so: wait at once.
             timeout_per_wait: whether the timeout begins anew with each wait, not once for all.
             at_end: called with the count, however this ends.
         """
-        sent = 0
-        waits = _SendWaits(self, anew=timeout_per_wait)
+        waits = SendWaits(self, anew=timeout_per_wait)
         try:
             while True:
                 check(self._stop)
@@ -471,23 +478,3 @@ class Socket(BaseSocket):
         it can be read on, where a file over a `socket.socket` refuses to.
         """
         return open_over(self, mode, buffering, encoding=encoding, errors=errors, newline=newline)
-
-
-class _SendWaits:
-    """The waits of one `_send_all`: with one deadline for all, or `anew` with one for each wait after something was sent."""
-
-    def __init__(self, sock: Socket, *, anew: bool) -> None:
-        self._sock, self._anew = sock, anew
-        self._deadline = sock._deadline()
-        self._sent = -1  # at the last wait
-        self._pauses = Pauses(sock.stop, self._deadline)
-
-    def wait(self, sent: int) -> None:
-        sock = self._sock
-        if sent == self._sent:
-            self._pauses.sleep()  # the last wait has led to nothing
-        else:
-            if self._anew:
-                self._deadline = sock._deadline()
-            self._sent, self._pauses = sent, Pauses(sock.stop, self._deadline)
-        sock._wait(WRITE, sock.stop, self._deadline)

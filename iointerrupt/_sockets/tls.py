@@ -29,7 +29,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iointerrupt._errors import Interrupted, ResourceBusy
-from iointerrupt._sockets.socket import SendTimeout, Socket
+from iointerrupt._sockets.sending import SendTimeout
+from iointerrupt._sockets.socket import Socket
 from iointerrupt._stop import StopEvent, use_stop
 from iointerrupt._wait import READ, WRITE, check
 

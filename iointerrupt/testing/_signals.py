@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from iointerrupt._signal.blocked import observers
 
 #: What the frames are called in which the library waits.
-_WAITS = {"park", "poll"}
+_WAITS = {"park", "poll", "poll_one"}
 
 _PAUSE = 0.05
 

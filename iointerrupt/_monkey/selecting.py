@@ -1,0 +1,212 @@
+"""The part `select`: `select.select`, `poll` and `epoll`, and `selectors`, which a current stop ends.
+
+All of them wait as before, and for one descriptor more, that of the stop. What they return is what the original says: it is asked
+again, without waiting, once something is ready. So a call that need not wait (a timeout of 0) is the original's.
+
+`select.poll` and `select.epoll` make objects of classes in C that nothing can be derived from, so there are classes here with
+the same methods around them. In `selectors` the method that waits is replaced, and selectors that were made before stop as
+well. `devpoll` and `kqueue`, of other platforms, are left alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import select
+import selectors
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+from iointerrupt._errors import Interrupted
+from iointerrupt._monkey.loops import note_told, stop_for_select
+from iointerrupt._monkey.patches import Patch
+from iointerrupt._signal.blocked import Blocked
+from iointerrupt._stop import StopEvent
+
+_new_poll: Any = getattr(select, "poll", None)
+
+
+def patches() -> list[Patch]:
+    """Of the part `select`."""
+    return [
+        Patch(select, "select", _stoppable_select),
+        Patch(select, "poll", lambda original: functools.partial(StoppablePoll, original)),
+        Patch(
+            select, "epoll", lambda original: type("epoll", (StoppableEpoll,), {"_original": original, "__slots__": ()})
+        ),
+        Patch(selectors.SelectSelector, "_select", lambda original: staticmethod(_stoppable_select(original))),
+        Patch(selectors._PollLikeSelector, "select", stoppable_poll_like),  # PollSelector's own
+        *([Patch(selectors.EpollSelector, "select", _stoppable_epoll_selector)] if hasattr(select, "epoll") else []),
+    ]
+
+
+@contextmanager
+def _ending_at(stop: StopEvent, timeout: float | None) -> Iterator[Callable[[], float | None]]:
+    """A wait that the stop ends; gives a function that says how many seconds are left of it, None for no limit.
+
+    That function raises `Interrupted` where the stop is set.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    try:
+        with Blocked((stop,)) as blocked:
+
+            def remaining() -> float | None:
+                blocked.raise_if_fired()
+                return blocked.remaining(deadline)
+
+            yield remaining
+    except Interrupted:
+        note_told(stop)
+        raise
+
+
+def _stoppable_select(original: Any) -> Any:
+    @functools.wraps(original)
+    def stoppable_select(rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None, /) -> Any:
+        stop = stop_for_select()
+        if stop is None or not (timeout is None or timeout > 0):
+            return original(rlist, wlist, xlist, timeout)
+        rlist, wlist, xlist = list(rlist), list(wlist), list(xlist)
+        with _ending_at(stop, timeout) as remaining:
+            wake = stop._latch.wake()
+            while True:
+                # The wake is polled apart, as its number may be one that select cannot take; and whatever is wrong with
+                # the others is for the original to say.
+                ready = original(rlist, wlist, xlist, 0)
+                left = remaining()
+                if any(ready) or left == 0:
+                    return ready
+                _poll_all(rlist, wlist, xlist, wake.fileno(), left)
+
+    return stoppable_select
+
+
+def _poll_all(rlist: Any, wlist: Any, xlist: Any, wake: int, timeout: float | None) -> None:
+    poller = _new_poll()
+    interest: dict[int, int] = {wake: select.POLLIN}
+    for files, events in ((rlist, select.POLLIN), (wlist, select.POLLOUT), (xlist, select.POLLPRI)):
+        for file in files:
+            fd = file if isinstance(file, int) else file.fileno()
+            interest[fd] = interest.get(fd, 0) | events
+    for fd, events in interest.items():
+        poller.register(fd, events)
+    poller.poll(_milliseconds(timeout))
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else math.ceil(min(seconds * 1000, 2**31 - 1))
+
+
+class StoppablePoll:
+    """What `select.poll()` makes while it is patched."""
+
+    __slots__ = ("_poll", "modify", "register", "unregister")
+
+    def __init__(self, original: Any) -> None:
+        self._poll = original()
+        # As they are, at their own speed.
+        self.register, self.modify, self.unregister = self._poll.register, self._poll.modify, self._poll.unregister
+
+    def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]:
+        """As `select.poll.poll`: the timeout is in milliseconds, None or a negative one for no limit."""
+        stop = stop_for_select()
+        if stop is None or timeout == 0:
+            return self._poll.poll(timeout)  # type: ignore[no-any-return]  # as it is Any
+        seconds = None if timeout is None or timeout < 0 else timeout / 1000
+        with _ending_at(stop, seconds) as remaining, _registered(self._poll, stop) as wake:
+            while True:
+                left = remaining()
+                ready = [pair for pair in self._poll.poll(_milliseconds(left)) if pair[0] != wake]
+                remaining()
+                if ready or left == 0:
+                    return ready
+
+
+@contextmanager
+def _registered(poller: Any, stop: StopEvent) -> Iterator[int]:
+    """The descriptor of the stop, which is registered in a poll object meanwhile."""
+    wake = stop._latch.wake()
+    poller.register(wake.fileno(), select.POLLIN)
+    try:
+        yield wake.fileno()
+    finally:
+        poller.unregister(wake.fileno())
+
+
+class StoppableEpoll:
+    """What `select.epoll()` makes while it is patched: an epoll descriptor can itself be polled for whether it has something."""
+
+    __slots__ = ("_epoll",)
+
+    _original: Any
+
+    def __init__(self, sizehint: int = -1, flags: int = 0) -> None:
+        self._epoll = self._original(sizehint, flags)
+
+    @classmethod
+    def fromfd(cls, fd: int, /) -> Self:
+        """As `select.epoll.fromfd`."""
+        self = cls.__new__(cls)
+        self._epoll = cls._original.fromfd(fd)
+        return self
+
+    def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
+        """As `select.epoll.poll`: the timeout is in seconds, None or a negative one for no limit."""
+        return _ask_epoll(self._epoll.poll, self._epoll, timeout, maxevents)  # type: ignore[no-any-return]  # as it is Any
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._epoll, name)
+
+    def __enter__(self) -> Self:
+        self._epoll.__enter__()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._epoll.__exit__(*exc_info)
+
+
+def _ask_epoll(ask: Any, epoll: Any, timeout: float | None, *args: Any) -> Any:
+    """What `ask(timeout, *args)` says, once it says something, of an epoll object or of what has one."""
+    stop = stop_for_select()
+    if stop is None or timeout == 0 or epoll.fileno() < 0:
+        return ask(timeout, *args)
+    seconds = None if timeout is None or timeout < 0 else timeout
+    with _ending_at(stop, seconds) as remaining:
+        wake = stop._latch.wake()
+        while True:
+            left = remaining()
+            found = ask(0, *args)
+            if found or left == 0:
+                return found
+            _poll_all([epoll], (), (), wake.fileno(), left)
+
+
+def stoppable_poll_like(original: Any) -> Any:
+    """The `select` of a selector over a poll object, which a current stop ends."""
+
+    @functools.wraps(original)
+    def stoppable(self: Any, timeout: float | None = None) -> Any:
+        stop = stop_for_select()
+        if stop is None or not (timeout is None or timeout > 0):
+            return original(self, timeout)
+        with _ending_at(stop, timeout) as remaining, _registered(self._selector, stop):
+            while True:
+                left = remaining()
+                ready = original(self, left)  # which leaves out what is no file of its own
+                remaining()
+                if ready or left == 0:
+                    return ready
+
+    return stoppable
+
+
+def _stoppable_epoll_selector(original: Any) -> Any:
+    @functools.wraps(original)
+    def stoppable(self: Any, timeout: float | None = None) -> Any:
+        if timeout is not None and timeout <= 0:
+            return original(self, timeout)
+        return _ask_epoll(functools.partial(original, self), self, timeout)
+
+    return stoppable

@@ -1,4 +1,4 @@
-"""The command line: `iointerrupt get`, `copy`, `demo` and `completion`, also as `python -m iointerrupt`.
+"""The command line: `iointerrupt get`, `copy`, `run`, `demo` and `completion`, also as `python -m iointerrupt`.
 
 What each command does is in `_cli`. It is loaded when the command is run, so that `--help` and the completion of a shell
 need not wait for requests; rich is loaded only to draw on a terminal. It takes the extra `cli`.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 #: The variable by which a shell that completes the command line says so; see `iointerrupt completion`.
 COMPLETE = "_IOINTERRUPT_COMPLETE"
@@ -22,24 +22,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 if everything was done, 1 if something failed, 2 for arguments that it does not know and where click
-        is not installed, 130 after a SIGINT, 143 after a SIGTERM, 141 if nobody reads the output any more.
+        is not installed, 130 after a SIGINT, 143 after a SIGTERM, 141 if nobody reads the output any more. After `run`, that
+        of the program.
+
+    Raises:
+        KeyboardInterrupt: by `run` alone, whose program was ended by it: the interpreter has to end the process as it does
+            then.
     """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    _open_what_is_closed()
+    try:
+        outcome = _run(arguments)
+    except KeyboardInterrupt:  # before there was anything to stop
+        return 130
+    # A program's errors are its own, and not for what is caught above.
+    return outcome() if callable(outcome) else outcome
+
+
+def _run(arguments: list[str]) -> int | Callable[[], int]:
+    """Run a command; returns the exit code, or what is still to be called for it."""
     try:
         import click  # noqa: PLC0415 - optional
     except ImportError:
         print("iointerrupt: the command line takes click: pip install 'iointerrupt[cli]'", file=sys.stderr)
         return 2
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    _open_what_is_closed()
     try:
-        code = _run(arguments)
+        outcome = _invoke(arguments)
         sys.stdout.flush()
-        return code
+        return outcome
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except KeyboardInterrupt:  # before there was anything to stop
-        return 130
     except BrokenPipeError:
         _forget_output()
         return 141
@@ -55,7 +68,7 @@ def _open_what_is_closed() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for as long as the process lives
 
 
-def _run(arguments: list[str]) -> int:
+def _invoke(arguments: list[str]) -> int | Callable[[], int]:
     import click  # noqa: PLC0415 - optional
 
     from iointerrupt._cli.commands import commands  # noqa: PLC0415 - needs it
@@ -67,7 +80,8 @@ def _run(arguments: list[str]) -> int:
     # What click's own `main` adds to this, it does by ending the process.
     try:
         with commands.make_context("iointerrupt", arguments, obj=list(arguments)) as context:
-            return int(commands.invoke(context) or 0)
+            outcome: Callable[[], int] | int | None = commands.invoke(context)
+            return outcome or 0
     except click.exceptions.Exit as ended:  # --help and --version
         return ended.exit_code
 

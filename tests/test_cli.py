@@ -13,7 +13,7 @@ import pytest
 from iointerrupt import __version__, cli
 from iointerrupt._cli.amounts import parse_size, show_rate, show_size, show_time
 
-COMMANDS = ["get", "copy", "demo", "completion"]
+COMMANDS = ["get", "copy", "run", "demo", "completion"]
 
 
 def run(*arguments, **options):
@@ -138,6 +138,7 @@ class TestHelp:
         [
             ("get", ["OUTPUT", "EXAMPLES", "EXIT STATUS", "FILES", "SIGNALS", "ENVIRONMENT"]),
             ("copy", ["OUTPUT", "EXAMPLES", "EXIT STATUS", "FILES", "SIGNALS"]),
+            ("run", ["EXAMPLES", "SIGNALS", "EXIT STATUS", "LIMITS"]),
         ],
     )
     def test_sections(self, capsys, command, sections):
@@ -163,6 +164,7 @@ class TestLoads:
         """The help and the completion load neither requests nor rich."""
         heavy = {"requests", "urllib3", "rich", "aiofiles", "asyncio", "iointerrupt.http", "iointerrupt.downloads"}
         assert loaded("get", "--help", of=heavy) == []
+        assert loaded("run", "--help", of={*heavy, "ssl", "iointerrupt.monkey"}) == []
         assert loaded("completion", "zsh", of=heavy) == []
 
     def test_copy_is_light(self, tmp_path):

@@ -6,9 +6,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
-import threading
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from iointerrupt import files
+from tests import programs
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -48,68 +46,15 @@ PATTERNS = {
 }
 
 
-class Program:
-    """An example that runs, and what it has printed."""
-
-    def __init__(self, process):
-        self.process = process
-
-    def line(self):
-        """The next line that it prints, without its end."""
-        line = self.process.stdout.readline()
-        assert line.endswith(b"\n"), f"it ended after {line!r}: {self.process.stderr.read().decode()}"
-        return line[:-1].decode()
-
-    def lines_until(self, pattern, count=1):
-        """The lines until so many of them have matched a regular expression."""
-        lines = []
-        while sum(re.search(pattern, line) is not None for line in lines) < count:
-            lines.append(self.line())
-        return lines
-
-    def signal(self, number):
-        """Send it a signal once its main thread is blocked, or busy all the time.
-
-        In any Python program, one that comes just before a system call blocks is handled only after that.
-        """
-        status = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/status")
-        pause, before = threading.Event(), ""
-        for _ in range(40):
-            lines = status.read_text().splitlines()
-            now = " ".join(line for line in lines if line.startswith(("State:", "voluntary_ctxt_switches:")))
-            if now == before and "sleeping" in now:
-                break
-            before = now
-            pause.wait(0.05)
-        self.process.send_signal(number)
-
-    def end(self):
-        """Its exit code and the lines that were left; it has printed no error."""
-        rest = self.process.stdout.read().decode().splitlines()
-        assert self.process.stderr.read().decode() == ""
-        return self.process.wait(20), rest
-
-
-@contextmanager
 def running(name, *arguments):
     """An example as a process of its own, for which warnings are errors."""
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error", str(EXAMPLES / name), *map(str, arguments)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    with process:
-        try:
-            yield Program(process)
-        finally:
-            process.kill()
+    return programs.running("-W", "error", EXAMPLES / name, *arguments)
 
 
 def test_each_example_is_described_and_tested():
     """The folder's README names every example, and each of them is run here."""
     examples = {path.name for path in EXAMPLES.glob("*.py")}
-    assert examples == {*PATTERNS, "worker_pool.py", "follow_log.py"}
+    assert examples == {*PATTERNS, "worker_pool.py", "follow_log.py", "ten_stuck_libraries.py"}
     assert set(re.findall(r"\[(\w+\.py)\]", (EXAMPLES / "README.md").read_text())) == examples
 
 

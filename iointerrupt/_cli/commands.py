@@ -10,6 +10,7 @@ from iointerrupt._cli.copy import copy
 from iointerrupt._cli.demo import demo
 from iointerrupt._cli.get import get
 from iointerrupt._cli.manual import ManualGroup
+from iointerrupt._cli.run import run
 
 SECTIONS = {
     "COMPLETION": """
@@ -35,5 +36,5 @@ def commands() -> None:
     """Downloads and copies that stop at once, lose nothing, and go on where they were."""
 
 
-for command in (get, copy, demo, completion):
+for command in (get, copy, run, demo, completion):
     commands.add_command(command)

@@ -27,6 +27,9 @@ from iointerrupt._stop import StopEvent
 
 _new_poll: Any = getattr(select, "poll", None)
 
+# What fits the system call's timeout, in milliseconds.
+_MOST = 2**31 - 1
+
 
 def patches() -> list[Patch]:
     """Of the part `select`."""
@@ -66,9 +69,9 @@ def _stoppable_select(original: Any) -> Any:
     @functools.wraps(original)
     def stoppable_select(rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None, /) -> Any:
         stop = stop_for_select()
-        if stop is None or not (timeout is None or timeout > 0):
+        if stop is None or not _waits(timeout):
             return original(rlist, wlist, xlist, timeout)
-        rlist, wlist, xlist = list(rlist), list(wlist), list(xlist)
+        rlist, wlist, xlist = map(_as_can_be_read_twice, (rlist, wlist, xlist))
         with _ending_at(stop, timeout) as remaining:
             wake = stop._latch.wake()
             while True:
@@ -81,6 +84,15 @@ def _stoppable_select(original: Any) -> Any:
                 _poll_all(rlist, wlist, xlist, wake.fileno(), left)
 
     return stoppable_select
+
+
+def _waits(timeout: Any) -> bool:
+    """Whether a timeout in seconds is one with which a call waits; if it is wrong, that is for the original to say."""
+    return timeout is None or (isinstance(timeout, int | float) and 0 < timeout < _MOST)
+
+
+def _as_can_be_read_twice(files: Any) -> Any:
+    return list(files) if isinstance(files, Iterator) else files
 
 
 def _poll_all(rlist: Any, wlist: Any, xlist: Any, wake: int, timeout: float | None) -> None:
@@ -96,7 +108,7 @@ def _poll_all(rlist: Any, wlist: Any, xlist: Any, wake: int, timeout: float | No
 
 
 def _milliseconds(seconds: float | None) -> int | None:
-    return None if seconds is None else math.ceil(min(seconds * 1000, 2**31 - 1))
+    return None if seconds is None else math.ceil(min(seconds * 1000, _MOST))
 
 
 class StoppablePoll:
@@ -109,10 +121,10 @@ class StoppablePoll:
         # As they are, at their own speed.
         self.register, self.modify, self.unregister = self._poll.register, self._poll.modify, self._poll.unregister
 
-    def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]:
+    def poll(self, timeout: Any = None, /) -> list[tuple[int, int]]:
         """As `select.poll.poll`: the timeout is in milliseconds, None or a negative one for no limit."""
         stop = stop_for_select()
-        if stop is None or timeout == 0:
+        if stop is None or not (timeout is None or (isinstance(timeout, int | float) and timeout and timeout < _MOST)):
             return self._poll.poll(timeout)  # type: ignore[no-any-return]  # as it is Any
         seconds = None if timeout is None or timeout < 0 else timeout / 1000
         with _ending_at(stop, seconds) as remaining, _registered(self._poll, stop) as wake:
@@ -170,10 +182,11 @@ class StoppableEpoll:
 def _ask_epoll(ask: Any, epoll: Any, timeout: float | None, *args: Any) -> Any:
     """What `ask(timeout, *args)` says, once it says something, of an epoll object or of what has one."""
     stop = stop_for_select()
-    if stop is None or timeout == 0 or epoll.fileno() < 0:
+    if timeout == -1:
+        timeout = None
+    if stop is None or not _waits(timeout) or epoll.fileno() < 0:
         return ask(timeout, *args)
-    seconds = None if timeout is None or timeout < 0 else timeout
-    with _ending_at(stop, seconds) as remaining:
+    with _ending_at(stop, timeout) as remaining:
         wake = stop._latch.wake()
         while True:
             left = remaining()
@@ -189,7 +202,7 @@ def stoppable_poll_like(original: Any) -> Any:
     @functools.wraps(original)
     def stoppable(self: Any, timeout: float | None = None) -> Any:
         stop = stop_for_select()
-        if stop is None or not (timeout is None or timeout > 0):
+        if stop is None or not _waits(timeout):
             return original(self, timeout)
         with _ending_at(stop, timeout) as remaining, _registered(self._selector, stop):
             while True:

@@ -170,6 +170,13 @@ class PatchedSocket(Socket, metaclass=_AnySocket):
         sent: int = send(file, offset, count)
         return sent
 
+    def _can_sendfile(self) -> bool:
+        return True
+
+    def _sendfile_now(self, source: int, offset: int, count: int) -> int:
+        with self._in_nonblocking_mode():
+            return super()._sendfile_now(source, offset, count)
+
 
 _recv, _recv_into, _sendall = StandardSocket.recv, StandardSocket.recv_into, StandardSocket.sendall
 _stock_sendfile: Any = StandardSocket._sendfile_use_sendfile  # type: ignore[attr-defined]  # what sendfile tries first

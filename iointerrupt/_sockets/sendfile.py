@@ -32,14 +32,14 @@ def send_by_kernel(sock: Socket, file: Any, offset: int, count: int | None) -> i
         return 0
     if sock.gettimeout() == 0.0:
         raise ValueError("non-blocking sockets are not supported")
-    if not hasattr(os, "sendfile") or os.get_blocking(sock.fileno()):
+    if not hasattr(os, "sendfile") or not sock._can_sendfile():
         raise GiveUp("os.sendfile would wait in the kernel")
     size = count or sys.maxsize
 
     def send(sent: int) -> int | None:
         try:
             # More than 2 GiB does not fit the system call's count.
-            return os.sendfile(sock.fileno(), source, offset + sent, min(size - sent, 2**30)) or None
+            return sock._sendfile_now(source, offset + sent, min(size - sent, 2**30)) or None
         except BlockingIOError:
             raise
         except OSError as error:

@@ -454,6 +454,13 @@ class Socket(BaseSocket):
     def _sendfile_use_send(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         return send_by_chunks(self, file, offset, count)
 
+    def _can_sendfile(self) -> bool:
+        return not os.get_blocking(self.fileno())
+
+    def _sendfile_now(self, source: int, offset: int, count: int) -> int:
+        """`os.sendfile`, which has no flag to say that it is not to wait."""
+        return os.sendfile(self.fileno(), source, offset, count)
+
     def _send_some(self, data: memoryview) -> int:
         return _send(self, data, _NOWAIT)
 

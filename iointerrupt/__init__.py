@@ -1,8 +1,8 @@
 """iointerrupt: `Thread.interrupt()` for Python.
 
 Set one event, and every thread that is blocked in I/O on it stops, mid-transfer, with nothing lost. The light names are
-here at once; the modules `aio`, `calls`, `downloads`, `files`, `http`, `sockets`, `testing` and `threads` are loaded when first used
-(PEP 562).
+here at once; the modules `aio`, `calls`, `downloads`, `files`, `http`, `monkey`, `sockets`, `testing` and `threads` are loaded when
+first used (PEP 562).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TYPE_CHECKING = False  # typing is two thirds of what this import would cost; ch
 if TYPE_CHECKING:
     from typing import Any
 
-    from iointerrupt import aio, calls, downloads, files, http, sockets, testing, threads
+    from iointerrupt import aio, calls, downloads, files, http, monkey, sockets, testing, threads
     from iointerrupt._types import StopLike
 
 __version__ = "0.1.0"
@@ -38,13 +38,14 @@ __all__ = [
     "downloads",
     "files",
     "http",
+    "monkey",
     "sockets",
     "testing",
     "threads",
     "use_stop",
 ]
 
-_MODULES = {"aio", "calls", "downloads", "files", "http", "sockets", "testing", "threads"}
+_MODULES = {"aio", "calls", "downloads", "files", "http", "monkey", "sockets", "testing", "threads"}
 
 
 def __getattr__(name: str) -> Any:

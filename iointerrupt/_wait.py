@@ -84,7 +84,7 @@ def wait_ready(fd: int, events: int, own: StopEvent | None, deadline: float | No
         return
     latch = None if stop is None else stop._latch
     try:
-        poller = polls.poll_for(latch)
+        poller = polls.poll_for(fd, _EVENTS[events], latch)
     except OSError:
         wait_any({fd: events}, own, deadline)  # which knows what to do without a descriptor
         return
@@ -93,11 +93,7 @@ def wait_ready(fd: int, events: int, own: StopEvent | None, deadline: float | No
         if stop is not None:
             stop._blocked[polls] = mark_of_thread()
             tell_observers()
-        poller.register(fd, _EVENTS[events])
-        try:
-            poll_one(poller, fd, latch, deadline)
-        finally:
-            poller.unregister(fd)
+        poll_one(poller, fd, latch, deadline)
     finally:
         polls.is_busy = False
         if stop is not None:
@@ -115,8 +111,6 @@ def poll_one(poller: select.poll, fd: int, latch: Latch | None, deadline: float 
                 if event & select.POLLNVAL:
                     raise OSError(errno.EBADF, os.strerror(errno.EBADF))
                 return
-            if latch is None or ready_fd != latch.wake().fileno():
-                poller.unregister(ready_fd)  # of a wait that a signal has ended at its very end
         if deadline is not None and time.monotonic() >= deadline:
             raise TimeoutError("timed out")
 
@@ -152,6 +146,12 @@ if hasattr(select, "poll"):
     _new_poll = select.poll
     _EVENTS = {READ: select.POLLIN, WRITE: select.POLLOUT, READ | WRITE: select.POLLIN | select.POLLOUT}
 
+    def has_hung_up(fd: int) -> bool:
+        """Whether a connection is at its end in both directions, or a listener has been shut down."""
+        poller = _new_poll()
+        poller.register(fd, 0)
+        return any(event & select.POLLHUP for _, event in poller.poll(0))
+
     def poll(interest: dict[int, int], wakes: list[int], timeout: float | None) -> list[int]:
         """Which of the descriptors in `interest` are ready, after at most `timeout` seconds or once a wake is."""
         poller = _new_poll()
@@ -169,6 +169,10 @@ if hasattr(select, "poll"):
         return found
 
 else:  # pragma: no cover - Windows
+
+    def has_hung_up(fd: int) -> bool:  # noqa: ARG001 - as above
+        """There select does not tell."""
+        return False
 
     def poll(interest: dict[int, int], wakes: list[int], timeout: float | None) -> list[int]:
         """As above, by `select`."""

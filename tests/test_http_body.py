@@ -81,6 +81,32 @@ class TestStops:
             assert error.transferred == len(b"".join(came))
             in_order(pool_of(any_session.get_adapter(server.url), server.url))
 
+    def test_a_connection_that_is_another_requests(self):
+        """A stop behind the last bytes does not touch their connection, which is another request's by then."""
+        came, second = [], []
+
+        class Late(StopEvent):
+            """Is set when it is about to be watched once more, for the end of the body, and another request has begun."""
+
+            def on_set(self, callback):
+                if came:
+                    second.append(session.get(f"{server.url}/second", stream=True))
+                    self.set()
+                return super().on_set(callback)
+
+        script = [
+            *(steps.expect(), steps.answer(b"first", length=5)),
+            *(steps.expect(), steps.head(length=6), steps.send(b"sec"), steps.stall(), steps.send(b"ond")),
+        ]
+        with FaultServer(script) as server, requests.Session() as session:
+            chunks = http.iter_chunks(session.get(f"{server.url}/first", stream=True), stop=Late())
+            came.append(next(chunks))
+            assert list(chunks) == []
+            response = second[0] if second else session.get(f"{server.url}/second", stream=True)
+            server.wait_for("stall")
+            server.resume()
+            assert (came, response.content) == ([b"first"], b"second")
+
     @pytest.mark.parametrize("close", [False, True], ids=["length", "until closed"])
     def test_stalled_tls_body(self, background, any_session, authority, tls, close):
         """A stalled body over TLS stops; what came before the stop is all that is delivered."""

@@ -689,6 +689,20 @@ def test_accept_gives_the_listeners_stop():
             assert far.gettimeout() is None
 
 
+def test_accept_on_a_listener_that_is_shut_down(background, tmp_path):
+    """An accept ends, as it does on a standard socket, when another thread shuts its listener down."""
+    stop = StopEvent()
+    with Socket(socket.AF_UNIX, stop=stop) as listener:
+        listener.bind(str(tmp_path / "listener"))
+        listener.listen()
+        blocked = background(listener.accept)
+        wait_until_blocked(stop)
+        listener.shutdown(socket.SHUT_RDWR)
+        error = blocked.error()
+        assert isinstance(error, OSError)
+        assert error.errno == errno.EINVAL
+
+
 def test_accept_on_a_listener_of_others(background):
     """A blocking listener that others may share is polled: it stops, times out and accepts, and stays blocking."""
     stop = StopEvent()

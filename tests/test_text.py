@@ -416,3 +416,24 @@ def test_a_timeout_in_a_flush_is_not_counted_as_text(background: Callable[..., A
     with open(reader, "rb") as rest:
         data = rest.read() + (caught.value.partial or b"")  # type: ignore[operator]  # of a file, bytes
     assert data == b"a" * 200_000 + b"b" * 200_000 + b"c" * 200_000
+
+
+def test_a_stop_is_raised_once() -> None:
+    """A stop during a write that took all of its text in the end is not raised by an operation on another stop."""
+    reader, writer = os.pipe()
+    file = files.open(writer, "w", newline="", stop=StopEvent(timeout=0.02))
+    with pytest.raises(Interrupted):
+        file.write("a" * ((1 << 16) + 9000))  # 9000 do not fit the pipe, and wait
+    came = os.read(reader, 1 << 16)
+    file.stop = StopEvent(timeout=0.02)
+    try:
+        file.write("b" * 57_248)  # all of which is written, but for some that stays in the buffer
+    except Interrupted:
+        pass
+    came += os.read(reader, 1 << 16)
+    file.stop = None
+    file.flush()
+    file.close()
+    with open(reader, "rb") as rest:
+        came += rest.read()
+    assert came == b"a" * ((1 << 16) + 9000) + b"b" * 57_248

@@ -924,6 +924,24 @@ class TestCtrlC:
             raise error
         assert caught.value.__cause__.exceptions == (error,)
 
+    def test_a_handler_that_sets_and_raises(self):
+        """A handler that sets a stop above the group, and raises, is waited for as well."""
+        outer = StopEvent()
+
+        def handle(*_):
+            outer.set("enough")
+            raise KeyboardInterrupt
+
+        previous = signal.signal(signal.SIGINT, handle)
+        try:
+            with pytest.raises(KeyboardInterrupt), ExitStack() as pressing, ThreadGroup(outer) as group:
+                members = [group.start(block) for _ in range(3)]
+                wait_until_blocked(group.event, 3)
+                pressing.enter_context(signal_when_blocked(signal.SIGINT))
+            assert not any(member.is_alive() for member in members)
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
     def test_twice(self, stuck):
         """A second one while it waits leaves at once, with the thread that does not stop still there."""
         with pytest.raises(KeyboardInterrupt), ExitStack() as pressing, ThreadGroup() as group:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import resource
-import select
 import signal
 import threading
 import time
@@ -238,18 +237,26 @@ class TestKeptPoll:
                 os.close(reader)
                 os.close(writer)
 
-    def test_a_descriptor_that_was_left(self, pipe):
-        """One that a wait could not take out again is no reason to spin."""
-        os.write(pipe[1], b"x")
-        kept.poll.poll_for(None).register(pipe[0], select.POLLIN)
-        reader, writer = os.pipe()
-        try:
+    def test_a_number_that_is_used_again(self, background):
+        """A descriptor with the number of one that was waited for before, and has been closed, is another one."""
+        for _ in range(3):
+            reader, writer = os.pipe()
             with pytest.raises(TimeoutError):
-                wait_ready(reader, READ, None, time.monotonic() + 0.01)
-        finally:
+                wait_ready(reader, READ, None, time.monotonic())
+            wait_ready(writer, WRITE, None)
+            os.write(writer, b"x")
+            wait_ready(reader, READ, None)
             os.close(reader)
             os.close(writer)
-        assert kept.poll.poll_for(None).poll(0) == []
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            wait_ready(reader, READ, None)
+
+    def test_what_cannot_be_waited_for(self, pipe):
+        """A number that is none is refused, and leaves nothing behind."""
+        for _ in range(2):
+            with pytest.raises(ValueError, match="negative"):
+                wait_ready(-1, READ, StopEvent())
+        wait_ready(pipe[1], WRITE, StopEvent())
 
     def test_in_a_forked_child(self, pipe):
         """A forked child has a stop and a poll object of its own."""

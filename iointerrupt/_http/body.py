@@ -328,6 +328,7 @@ class _Shutter(_CurrentStop):
         self._raw = raw
         self._sock = sock
         self._shut = False
+        self._is_released = False  # the socket may be another response's by now
         self._stops: tuple[StopEvent, ...] = ()
         self._registrations: list[Registration] = []
         if hasattr(raw, "release_conn"):
@@ -335,7 +336,7 @@ class _Shutter(_CurrentStop):
             vars(raw)["release_conn"] = self._release
 
     def read(self, read: Callable[[], bytes], own: StopEvent | None) -> bytes:
-        watched = stops(own)
+        watched = () if self._is_released else stops(own)
         if watched != self._stops:
             self._cancel()
             self._stops = watched
@@ -361,6 +362,7 @@ class _Shutter(_CurrentStop):
         self._registrations, self._stops = [], ()
 
     def _release(self) -> None:
+        self._is_released = True
         self.call_off()
         self._raw.release_conn()
 

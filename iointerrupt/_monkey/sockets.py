@@ -2,10 +2,13 @@
 
 `PatchedSocket` stands for `socket.socket`. Two things make it unlike `Socket`, below which it is: it must be no other than the
 original for whoever has no stop, and code that uses the bare descriptor must find it in the mode that it expects. So the
-kernel's mode follows the timeout, as the standard class has it: blocking with None. A call without a stop and without a timeout,
-or with a timeout of 0, is that of the C class, at its speed. All others are `Socket`'s: an attempt with MSG_DONTWAIT, which waits
-in no mode, and then the wait. Where the system call takes no such flag (`accept`, `connect`), the mode is changed for that one
-call.
+kernel's mode follows the timeout, as the standard class has it: blocking with None. A call without a stop is that of the C class,
+at its speed. All others are `Socket`'s: an attempt with MSG_DONTWAIT, which waits in no mode, and then the wait. Where the system
+call takes no such flag (`accept`, `connect`, `sendfile`), the mode is changed for that one call.
+
+The C class waits before each attempt for as long as its timeout says, and no flag keeps it from that. So the first call with a
+stop takes the timeout from the C object, for good (`_is_stock`): from then on it is kept in Python, as in `Socket`, and calls without a
+stop that have one are `Socket`'s as well. A call that waits in C at that moment is not disturbed, as it has read its timeout.
 
 Functions of the standard library that make sockets (`create_connection`, `create_server`, `socketpair`, `fromfd`) look `socket`
 up in their module when they are called; they need no replacement.
@@ -31,7 +34,7 @@ from iointerrupt._sockets.tls import SSLSocket
 from iointerrupt._stop import StopEvent, _current
 
 _current_stop = _current.get
-_settimeout = StandardSocket.settimeout
+_gettimeout, _settimeout = StandardSocket.gettimeout, StandardSocket.settimeout
 
 
 class _AnySocket(abc.ABCMeta):
@@ -48,16 +51,13 @@ class _AnySocket(abc.ABCMeta):
 
 
 def _stock_unless_stopped(name: str) -> Any:
-    """The method of that name: `Socket`'s, or the C class's where there is nothing to stop it, or it would not wait."""
+    """The method of that name: the C class's where there is nothing to stop it, or it would not wait; else `Socket`'s."""
     stock: Any = getattr(StandardSocket, name)
     ours: Any = getattr(Socket, name)
 
     @functools.wraps(ours)
     def method(self: PatchedSocket, *args: Any, **kwargs: Any) -> Any:
-        timeout = self._own_timeout
-        if (timeout or (timeout is None and self._has_stop())) or self._kept_error is not None:
-            return ours(self, *args, **kwargs)
-        return stock(self, *args, **kwargs)
+        return (ours if self._is_ours() else stock)(self, *args, **kwargs)
 
     return method
 
@@ -65,21 +65,51 @@ def _stock_unless_stopped(name: str) -> Any:
 class PatchedSocket(Socket, metaclass=_AnySocket):
     """What `socket.socket` is while it is patched; see the module."""
 
-    __slots__ = ()
+    __slots__ = ("_is_stock",)
 
-    # The mode
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._is_stock = True  # the C object has the timeout
+        super().__init__(*args, **kwargs)
+        if self._own_timeout:
+            _settimeout(self, self._own_timeout)
+
+    def _is_ours(self) -> bool:
+        """Whether the next operation is `Socket`'s; it is made ready for that then."""
+        timeout = self._own_timeout
+        if self._kept_error is None and (
+            timeout == 0.0 or ((self._is_stock or timeout is None) and self._stop is None and _current_stop() is None)
+        ):
+            return False
+        if self._is_stock:
+            self._keep_timeout()
+        return True
+
+    def _has_stop(self) -> bool:
+        return self._stop is not None or _current_stop() is not None
+
+    # The mode and the timeout
+
+    def _keep_timeout(self) -> None:
+        self._is_stock = False
+        if self._own_timeout:
+            _settimeout(self, 0.0)
 
     def _make_nonblocking(self) -> None:
-        # It is, and stays, in the mode that its timeout says. The C object itself never has another timeout than None and 0.
-        _settimeout(self, None if self._own_timeout is None else 0.0)
+        # It is, and stays, in the mode that its timeout says.
         self._made = True
 
     def settimeout(self, value: float | None, /) -> None:
         """As `socket.socket.settimeout`."""
-        if value is None is self._own_timeout and self.fileno() >= 0:
-            return  # some clients say so before each read
+        if self._is_stock:
+            _settimeout(self, value)
+            self._own_timeout = _gettimeout(self)
+            is_stock: bool = self._is_stock
+            if not is_stock:  # another thread has come with a stop meanwhile
+                self._keep_timeout()
+            return
         seconds = parse_timeout(value)
-        _settimeout(self, None if seconds is None else 0.0)
+        if (seconds is None) is not (self._own_timeout is None) or self.fileno() < 0:
+            _settimeout(self, None if seconds is None else 0.0)
         self._own_timeout = seconds
 
     def setblocking(self, flag: bool, /) -> None:  # noqa: FBT001 - the signature is the standard library's
@@ -100,9 +130,6 @@ class PatchedSocket(Socket, metaclass=_AnySocket):
             finally:
                 os.set_blocking(fd, True)
 
-    def _has_stop(self) -> bool:
-        return self._stop is not None or _current_stop() is not None
-
     # Operations
 
     def _before_sending(self) -> None:
@@ -110,26 +137,28 @@ class PatchedSocket(Socket, metaclass=_AnySocket):
         # sent already (SSH does), and what says goodbye in its `finally` can do so. The wait for more raises.
         self._has_asked = True
 
+    # What `_stock_unless_stopped` does, written out in the three that matter most, where each tenth of a microsecond counts.
+
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """As `socket.socket.recv`."""
-        # What `_stock_unless_stopped` does, written out where each tenth of a microsecond counts.
-        timeout = self._own_timeout
-        if timeout or (timeout is None and (self._stop or _current_stop())) or self._kept_error:
-            return super().recv(bufsize, flags)
-        return _recv(self, bufsize, flags)
+        if self._is_stock and self._stop is None and _current_stop() is None:
+            return _recv(self, bufsize, flags)
+        return _our_recv(self, bufsize, flags) if self._is_ours() else _recv(self, bufsize, flags)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """As `socket.socket.recv_into`."""
-        timeout = self._own_timeout
-        if timeout or (timeout is None and (self._stop or _current_stop())) or self._kept_error:
-            return super().recv_into(buffer, nbytes, flags)
+        if self._is_stock and self._stop is None and _current_stop() is None:
+            return _recv_into(self, buffer, nbytes, flags)
+        if self._is_ours():
+            return _our_recv_into(self, buffer, nbytes, flags)
         return _recv_into(self, buffer, nbytes, flags)
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         """As `socket.socket.sendall`."""
-        timeout = self._own_timeout
-        if timeout or (timeout is None and (self._stop or _current_stop())):
-            super().sendall(data, flags)
+        if self._is_stock and self._stop is None and _current_stop() is None:
+            _sendall(self, data, flags)
+        elif self._is_ours():
+            _our_sendall(self, data, flags)
         else:
             _sendall(self, data, flags)
 
@@ -145,12 +174,14 @@ class PatchedSocket(Socket, metaclass=_AnySocket):
 
     def accept(self) -> tuple[Any, Any]:
         """As `socket.socket.accept`."""
-        while self._own_timeout is None and not self._has_stop():
+        while not self._is_ours():
             try:
                 return StandardSocket.accept(self)
-            except BlockingIOError:  # it was in another thread's `_in_nonblocking_mode`
-                pass
-        return StandardSocket.accept(self) if self._own_timeout == 0.0 else super().accept()
+            except BlockingIOError:
+                if self._own_timeout is not None:
+                    raise
+                # Else it was in another thread's `_in_nonblocking_mode`.
+        return super().accept()
 
     def _accept_now(self) -> tuple[int, Any]:
         with self._in_nonblocking_mode():
@@ -166,18 +197,33 @@ class PatchedSocket(Socket, metaclass=_AnySocket):
             return super()._connect_once(address)
 
     def _sendfile_use_sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
-        send: Any = super()._sendfile_use_sendfile if self._has_stop() else _stock_sendfile.__get__(self)
-        sent: int = send(file, offset, count)
-        return sent
+        if not self._has_stop():
+            sent: int = _stock_sendfile(self, file, offset, count)
+            return sent
+        self._keep_timeout()
+        return super()._sendfile_use_sendfile(file, offset, count)
 
     def _can_sendfile(self) -> bool:
         return True
+
+    def _receive(self, buffer: memoryview, own: StopEvent | None, timeout: float | None) -> int:
+        self._keep_timeout()
+        return super()._receive(buffer, own, timeout)
+
+    def _send_some(self, data: memoryview) -> int:
+        self._keep_timeout()
+        return super()._send_some(data)
+
+    def _send_now(self, data: memoryview) -> int:
+        self._keep_timeout()
+        return super()._send_now(data)
 
     def _sendfile_now(self, source: int, offset: int, count: int) -> int:
         with self._in_nonblocking_mode():
             return super()._sendfile_now(source, offset, count)
 
 
+_our_recv, _our_recv_into, _our_sendall = Socket.recv, Socket.recv_into, Socket.sendall
 _recv, _recv_into, _sendall = StandardSocket.recv, StandardSocket.recv_into, StandardSocket.sendall
 _stock_sendfile: Any = StandardSocket._sendfile_use_sendfile  # type: ignore[attr-defined]  # what sendfile tries first
 

@@ -25,32 +25,58 @@ _new_poll: Callable[[], select.poll] | None = getattr(select, "poll", None)
 
 
 class KeptPoll:
-    """The poll object of a thread."""
+    """The poll objects of a thread: one for waits without a stop, one for the stop that it waited for last."""
 
     __slots__ = ("_for_stop", "_latch", "_plain", "is_busy")
 
     def __init__(self) -> None:
         self.is_busy = _new_poll is None  # for ever, where there is no poll
-        self._plain = None if _new_poll is None else _new_poll()
-        self._for_stop = self._plain
+        self._plain = self._for_stop = _Interest()
         self._latch: Callable[[], Latch | None] = _no_latch
 
-    def poll_for(self, latch: Latch | None) -> select.poll:
-        """An object in which nothing is registered but the descriptor of this latch, which the caller keeps alive.
+    def poll_for(self, fd: int, events: int, latch: Latch | None) -> select.poll:
+        """An object in which nothing is registered but `fd` and the descriptor of this latch, which the caller keeps alive.
 
         Raises:
-            OSError: that has none yet, and there is none to be had.
+            OSError: the latch has none yet, and there is none to be had.
         """
-        assert _new_poll is not None  # noqa: S101 - else it is busy
         if latch is None:
-            assert self._plain is not None  # noqa: S101 - as above
-            return self._plain
+            return self._plain.poll_for(fd, events)
         if self._latch() is not latch:
-            self._for_stop = _new_poll()
-            self._for_stop.register(latch.wake().fileno(), select.POLLIN)
+            self._for_stop = _Interest(latch.wake().fileno())
             self._latch = weakref.ref(latch)
-        assert self._for_stop is not None  # noqa: S101 - as above
-        return self._for_stop
+        return self._for_stop.poll_for(fd, events)
+
+
+class _Interest:
+    """A poll object, in which one descriptor stays registered until it is another's turn.
+
+    It is a number in a table of this process; the kernel sees it only while it is polled.
+    """
+
+    __slots__ = ("_events", "_fd", "_poll", "_wake")
+
+    def __init__(self, wake: int | None = None) -> None:
+        self._wake = wake
+        self._poll: select.poll | None = None
+        self._fd = self._events = -1
+
+    def poll_for(self, fd: int, events: int) -> select.poll:
+        poll = self._poll
+        if poll is not None and fd == self._fd and events == self._events:
+            return poll
+        self._poll = None  # should a signal handler raise in between, another one is made
+        if poll is None:
+            assert _new_poll is not None  # noqa: S101 - else KeptPoll is busy
+            poll = _new_poll()
+            if self._wake is not None:
+                poll.register(self._wake, select.POLLIN)
+        elif fd != self._fd:
+            poll.unregister(self._fd)
+        poll.register(fd, events)
+        self._fd, self._events = fd, events
+        self._poll = poll
+        return poll
 
 
 def _no_latch() -> None:

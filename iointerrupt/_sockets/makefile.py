@@ -53,7 +53,7 @@ def open_over(
         return raw
     buffer: Any
     if reading and writing:
-        buffer = BufferedRWPair(raw, raw, buffering)
+        buffer = SocketPair(raw, raw, buffering)
     elif reading:
         buffer = SocketReader(raw, buffering)
     else:
@@ -138,3 +138,11 @@ class SocketReader(BufferedReader):
         if feed.errors:
             self._raise_after(line)
         return line
+
+
+class SocketPair(BufferedRWPair):
+    """A `BufferedRWPair` over a `SocketFile`."""
+
+    __slots__ = ()
+
+    _reader_class = SocketReader

@@ -23,7 +23,7 @@ from iointerrupt._sockets.makefile import open_over
 from iointerrupt._sockets.sendfile import send_by_chunks, send_by_kernel
 from iointerrupt._sockets.sending import SendTimeout, SendWaits
 from iointerrupt._stop import StopEvent
-from iointerrupt._wait import READ, WRITE, check
+from iointerrupt._wait import READ, WRITE, check, has_hung_up
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -169,6 +169,7 @@ class Socket(BaseSocket):
                 if self._own_timeout == 0.0:
                     raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
                 raise
+        pauses: Pauses | None = None
         while True:
             try:
                 fd, address = self._accept_now()
@@ -176,6 +177,11 @@ class Socket(BaseSocket):
             except BlockingIOError:
                 if self._own_timeout == 0.0:
                     raise
+            if pauses is not None:  # the last wait has led to nothing
+                if has_hung_up(self.fileno()):
+                    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))  # as one that blocks says it
+                pauses.sleep()
+            pauses = pauses or Pauses(self._stop, deadline)
             self._wait(READ, self._stop, deadline)
         return self._connection(fd), address
 

@@ -353,6 +353,7 @@ class Writing(_Layer):
                 spill[0] = spill[0][moved(self._after_write(error, spill[0])) :]
                 raise
             del spill[0]
+        self._feed.errors.pop(get_ident(), None)  # all has been taken nevertheless
 
     def _write_large(self, buffer: ReadableBuffer) -> int:
         # What is as large as the buffer is written straight from the caller's memory, after what the buffer holds. That is

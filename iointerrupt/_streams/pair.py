@@ -29,9 +29,11 @@ class BufferedRWPair(io.BufferedRWPair):
 
     __slots__ = ("_reader", "_writer")
 
+    _reader_class: type[BufferedReader] = BufferedReader
+
     def __init__(self, reader: Any, writer: Any, buffer_size: int = BUFFER_SIZE) -> None:
         # Not super().__init__(), which would make io's own two; nothing below goes to them.
-        self._reader = BufferedReader(reader, buffer_size)
+        self._reader = self._reader_class(reader, buffer_size)
         self._writer = BufferedWriter(writer, buffer_size)
 
     @property

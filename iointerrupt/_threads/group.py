@@ -18,6 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from contextvars import Token
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
 # Seconds in which a thread whose run is over is gone, unless a signal handler waits that has interrupted `threading` itself.
 _GONE_WITHIN = 1.0
+
+# Seconds within which what a signal handler has set is what it raises for.
+_A_MOMENT = 0.05
 
 _NEW, _OPEN, _ENDED = "new", "open", "ended"
 
@@ -265,14 +269,20 @@ class ThreadGroup:
     def _leave(self, reason: BaseException | None, *, patient: bool) -> BaseException | None:
         """Wait for all members, stopped for a reason; what a signal handler has raised meanwhile, Ctrl-C, is returned.
 
-        That stops the members too. Unless they had been told to stop before, it is waited for once more.
+        That stops the members too. Unless they had been told to stop before, it is waited for once more. Told at this moment
+        is not before: a handler may set a stop above the group, and raise.
         """
+        told: list[float] = []
         try:
             if reason is not None:
                 self.event.set(reason)
-            self._join_all()
+            with ExitStack() as noting:
+                if patient and not self.event.is_set():
+                    noting.enter_context(self.event.on_set(lambda: told.append(time.monotonic())))
+                self._join_all()
         except BaseException as raised:  # noqa: BLE001 - the caller raises it again
-            if patient and not self.event.was_set_from_outside():
+            is_new = bool(told) and time.monotonic() - told[0] < _A_MOMENT
+            if patient and (is_new or not self.event.was_set_from_outside()):
                 return self._leave(raised, patient=False) or raised
             self.event.set(raised)
             return raised

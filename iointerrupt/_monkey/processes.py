@@ -12,9 +12,10 @@ import subprocess
 from typing import Any
 
 from iointerrupt._calls.endings import wait_exit
+from iointerrupt._errors import Interrupted
 from iointerrupt._monkey.patches import Patch
 from iointerrupt._monkey.selecting import stoppable_poll_like
-from iointerrupt._stop import _current
+from iointerrupt._stop import _current, use_stop
 from iointerrupt._wait import deadline_of
 
 # Seconds; with a timeout `communicate` waits by a selector, and not in a read that nothing ends. As long as one may be.
@@ -28,6 +29,7 @@ def patches() -> list[Patch]:
     return [
         Patch(subprocess.Popen, "wait", _stoppable_wait),
         Patch(subprocess.Popen, "communicate", _stoppable_communicate),
+        Patch(subprocess.Popen, "__exit__", _stoppable_exit),
         Patch(subprocess, "_PopenSelector", _stoppable_selector),  # also where the part `select` is not patched
     ]
 
@@ -58,6 +60,23 @@ def _stoppable_communicate(original: Any) -> Any:
                 input = None  # noqa: A001 - it is kept
 
     return communicate
+
+
+def _stoppable_exit(original: Any) -> Any:
+    """The end of a `with` block waits for the child. After a stop it does as after a Ctrl-C: it waits a quarter of a second.
+
+    That is what a child takes that `subprocess.run` has just killed.
+    """
+
+    @functools.wraps(original)
+    def leave(self: subprocess.Popen[Any], kind: type[BaseException] | None, value: Any, trace: Any) -> None:
+        if kind is None or not issubclass(kind, Interrupted):
+            original(self, kind, value, trace)
+            return
+        with use_stop(None):
+            original(self, KeyboardInterrupt, value, trace)
+
+    return leave
 
 
 def _stoppable_selector(original: Any) -> Any:

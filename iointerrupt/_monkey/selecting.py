@@ -73,14 +73,14 @@ def _stoppable_select(original: Any) -> Any:
             return original(rlist, wlist, xlist, timeout)
         rlist, wlist, xlist = map(_as_can_be_read_twice, (rlist, wlist, xlist))
         with _ending_at(stop, timeout) as remaining:
-            wake = stop._latch.wake()
             while True:
-                # The wake is polled apart, as its number may be one that select cannot take; and whatever is wrong with
-                # the others is for the original to say.
+                # Whatever is wrong with them is for the original to say, before there is a wake, which may get the number of a
+                # descriptor that is closed. It is polled apart, as its number may be one that select cannot take.
                 ready = original(rlist, wlist, xlist, 0)
                 left = remaining()
                 if any(ready) or left == 0:
                     return ready
+                wake = stop._latch.wake()
                 _poll_all(rlist, wlist, xlist, wake.fileno(), left)
 
     return stoppable_select

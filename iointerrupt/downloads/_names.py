@@ -108,7 +108,7 @@ def _names_in_header(value: str) -> list[str]:
     message["Content-Disposition"] = value
     try:
         parameters: Any = message.get_params([], "Content-Disposition")
-    except ValueError:  # a number of a continuation that is none
+    except (ValueError, TypeError):  # a continuation whose number is none; a name both with and without continuations
         return []
     extended, plain = [], []
     for key, said in parameters:

@@ -13,7 +13,7 @@ PARALLEL := --numprocesses $(shell $(PYTHON) -c 'import os; print(2 * len(os.sch
 ROUNDS := 5
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-others test-floors conformance stress check lint types wheel guide bench bench-downloads clean
+.PHONY: demo test test-others test-floors conformance stress check lint types wheel guide bench bench-downloads bench-libraries clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/iointerrupt demo
@@ -37,9 +37,9 @@ test-floors:
 	$(VENV)-floors/bin/python $(PIP) --editable '.[test]' --constraint tests/floors.txt
 	$(VENV)-floors/bin/python -m pytest $(PARALLEL)
 
-# CPython's own test_socket and test_ssl, with our classes in place of the standard ones.
+# CPython's own tests, with our classes in place of the standard ones, and patched; SUITES="test_queue test_select" for some.
 conformance: $(VENV)/test.stamp
-	$(BIN)/python tests/conformance/run.py
+	$(BIN)/python tests/conformance/run.py $(SUITES)
 
 # Some 120,000 stops at random moments, and a count at the end; STRESS=--stops=1000 for fewer. Then downloads that are killed
 # 200 times and go on, and more of that kind; KILLS=--kills=20 for fewer.
@@ -74,6 +74,10 @@ guide: wheel
 
 bench: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks
+
+# Other people's libraries, patched and unpatched, against servers of their own; LIBRARIES=--help tells the options.
+bench-libraries: $(VENV)/test.stamp
+	$(BIN)/python -m benchmarks.libraries $(LIBRARIES)
 
 # `downloads` beside curl, wget, aria2c, pycurl, aiohttp and others, on one nginx; BENCH=--help tells the options.
 bench-downloads:

@@ -9,7 +9,7 @@ waits is released by it, and raises `Interrupted`::
     monkey.patch_all()  # first of all, before the libraries are imported
 
     import redis
-    from iointerrupt import Thread
+    from iointerrupt.threads import Thread
 
     worker = Thread(target=lambda: redis.Redis().blpop("jobs"))
     worker.start()

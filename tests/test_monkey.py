@@ -346,37 +346,62 @@ class TestSockets:
             near.send(b"y")
 
     @pytest.mark.parametrize("send", ["send", "sendall", "sendmsg", "sendto"])
-    def test_goodbyes(self, send):
-        """What can be sent without waiting is sent, also where the stop is set; the wait for more raises."""
+    @pytest.mark.parametrize("reader", ["nobody", "itself", "another thread"])
+    def test_sends_under_a_stop(self, send, reader):
+        """Nothing is asked for under a stop that is set, unless another thread is the one that reads the answers."""
         stop = StopEvent()
         stop.set()
-        family, kind = socket.AF_INET, socket.SOCK_DGRAM if send == "sendto" else socket.SOCK_STREAM
-        with socket.socket(family, kind) as far:
-            far.bind(("127.0.0.1", 0))
-            if kind == socket.SOCK_STREAM:
-                far.listen()
-            with socket.socket(family, kind) as near, use_stop(stop):
-                with use_stop(None):
-                    near.connect(far.getsockname())
-                arguments = {"sendmsg": ([b"bye"],), "sendto": (b"bye", far.getsockname())}.get(send, (b"bye",))
-                getattr(near, send)(*arguments)
-                with pytest.raises(Interrupted):
+        kind = socket.SOCK_DGRAM if send == "sendto" else socket.SOCK_STREAM
+        near, far = socket.socketpair(socket.AF_UNIX, kind) if send != "sendto" else self.datagrams()
+        with near, far:
+            if reader != "nobody":
+                far.sendto(b"x", near.getsockname()) if send == "sendto" else far.send(b"x")
+                receive = threading.Thread(target=near.recv, args=(1,)) if reader == "another thread" else None
+                if receive is None:
                     near.recv(1)
-                with use_stop(None):
-                    peer = far if kind == socket.SOCK_DGRAM else far.accept()[0]
-                    assert peer.recv(10) == b"bye"
-                    peer.close()
+                else:
+                    receive.start()
+                    receive.join()
+            arguments = {"sendmsg": ([b"bye"],), "sendto": (b"bye", far.getsockname())}.get(send, (b"bye",))
+            with use_stop(stop):
+                if reader == "another thread":
+                    getattr(near, send)(*arguments)
+                else:
+                    with pytest.raises(Interrupted):
+                        getattr(near, send)(*arguments)
+            far.setblocking(False)
+            if reader == "another thread":
+                assert far.recv(10) == b"bye"
+            else:
+                with pytest.raises(BlockingIOError):
+                    far.recv(10)
+
+    def datagrams(self):
+        """Two sockets for datagrams, each with an address."""
+        pair = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in "ab"]
+        for one in pair:
+            one.bind(("127.0.0.1", 0))
+        return pair
 
     @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
     def test_more_than_fits(self, pair, kind):
         """Of more than fits, exactly so much has been sent as the exception says, and the rest can follow."""
         near, far = pair
         data = os.urandom(1 << 20)
-        stop = StopEvent()
-        stop.set()
-        with use_stop(stop), pytest.raises(Interrupted) as stopped:
-            near.sendall(kind(data))
-        sent = stopped.value.transferred
+        stopped = []
+
+        def send():
+            try:
+                near.sendall(kind(data))
+            except Interrupted as interrupted:
+                stopped.append(interrupted)
+
+        worker = Thread(target=send)
+        worker.start()
+        wait_until_blocked(worker.stop)
+        worker.interrupt()
+        worker.join()
+        sent = stopped[0].transferred
         assert 0 < sent < len(data)
         got = bytearray()
 

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,8 +22,10 @@ from iointerrupt._stop import StopEvent
 # Seconds that a reader of stdout has for what is still said after a stop.
 _LAST_WORDS: Final = 0.05
 
-# Control characters, of a server's message or a name, would reach the terminal.
-_CONTROLS: Final = {number: f"\\x{number:02x}" for number in (*range(32), *range(127, 160))}
+# What a server's message or a name must not bring to the terminal: what steers it, what turns the direction of the text that
+# follows, and what cannot be seen. The joiners, which emoji, Persian and the scripts of India are written with, do neither.
+_UNSEEN: Final = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_JOINERS: Final = "\u200c\u200d"
 
 
 @dataclass(frozen=True)
@@ -257,8 +260,15 @@ class Json(Report):
 
 
 def plain(text: str) -> str:
-    """A text with its control characters made visible."""
-    return text.translate(_CONTROLS)
+    """A text with what steers a terminal, and what cannot be seen on it, told by its number."""
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    if unicodedata.category(character) not in _UNSEEN or character in _JOINERS:
+        return character
+    number = ord(character)
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
 def name_of(source: str, path: str | None) -> str:

@@ -25,6 +25,7 @@ from iointerrupt._cli.events import Moment, Outcome, Report, Tally
 from iointerrupt._cli.manual import option_name
 from iointerrupt._cli.wanted import Wanted
 from iointerrupt._stop import StopEvent
+from iointerrupt.downloads._errors import without_credentials
 
 # Headers that nobody else should see.
 _SECRET: Final = {"authorization", "proxy-authorization", "cookie", "x-api-key", "x-auth-token", "private-token"}
@@ -51,6 +52,8 @@ class Getting:
 
     def __init__(self, argv: Sequence[str], wanted: Sequence[Wanted], given: dict[str, Any]) -> None:
         self._argv, self._files, self._given = argv, wanted, given
+        # What is shown of the URLs: it may be kept in a log.
+        self._sources = [without_credentials(file.url) for file in wanted]
         self._options = _options(given)
         self._downloads: dict[int, downloads.Download] = {}
         self._under_way: set[int] = set()
@@ -77,11 +80,12 @@ class Getting:
             report.error(f"stopped: {tally.done} of {tally.total} done")
         else:
             finished = [self._files[number] for number in self._done]
+            hidden = str if sys.stderr.isatty() else without_credentials  # it came from that terminal
             may_skip = not (self._given["update"] or self._given["overwrite"] or self._given["skip_existing"])
             running.say_how_to_resume(
-                self._argv,
+                [hidden(each) for each in self._argv],
                 tally,
-                finished={each.url for each in finished if not each.listed},
+                finished={hidden(each.url) for each in finished if not each.listed},
                 also=["--skip-existing"] if may_skip and any(each.listed for each in finished) else [],
                 secrets=self._secrets(),
             )
@@ -173,20 +177,20 @@ class Getting:
             return
         tally.failed += 1
         tally.transferred += max(0, moment.done - moment.resumed_from)
-        report.failed(moment, type(error).__name__, _message(error, file.url))
+        report.failed(moment, type(error).__name__, _message(error, self._sources[number]))
 
     def _succeeded(self, number: int, result: downloads.Downloaded | None, report: Report, tally: Tally) -> None:
         tally.done += 1
         self._done.add(number)
-        url = self._files[number].url
+        source = self._sources[number]
         if result is None:
             moment = self._moment(number)
-            report.done(Outcome(url, moment.path or self._files[number].dest, moment.size or 0, skipped=True))
+            report.done(Outcome(source, moment.path or self._files[number].dest, moment.size or 0, skipped=True))
             return
         tally.transferred += 0 if result.unchanged else result.size - result.resumed_from
         report.done(
             Outcome(
-                url,
+                source,
                 result.path,
                 result.size,
                 result.resumed_from,
@@ -200,7 +204,7 @@ class Getting:
         at = progress or self._downloads[number].progress
         return Moment(
             number,
-            self._files[number].url,
+            self._sources[number],
             at.path,
             at.done,
             at.total,
@@ -209,25 +213,24 @@ class Getting:
             at.eta,
             str(at.state),
             at.attempt,
-            None if at.error is None else _message(at.error, self._files[number].url),
+            None if at.error is None else _message(at.error, self._sources[number]),
         )
 
     def _secrets(self) -> list[str]:
         secrets = [value for name, value in self._given["headers"] if name.lower() in _SECRET and value]
         if self._given["user"] and self._given["user"][1]:
             secrets.append(self._given["user"][1])
-        urls = [self._given["proxy"] or "", *self._given["mirrors"], *(each.url for each in self._files)]
-        return secrets + [found.group(1) for url in urls if (found := re.match(r"\w+://[^/@:]*:([^/@]+)@", url))]
+        return secrets
 
 
-def _message(error: BaseException, url: str) -> str:
-    """What an error says, for a line that begins with the URL."""
-    text = str(error) or type(error).__name__
+def _message(error: BaseException, source: str) -> str:
+    """What an error says, for a line that begins with the source."""
+    text = without_credentials(str(error)) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror
     elif not isinstance(error, (downloads.DownloadError, OSError)):  # a mistake of ours
         text = f"{type(error).__name__}: {text}"
-    text = text.removeprefix(f"{url} ").removeprefix(f"{url}: ")
+    text = text.removeprefix(f"{source} ").removeprefix(f"{source}: ")
     if isinstance(error, downloads.DestinationExists):
         return f"{text}; see --overwrite, --update and --skip-existing"
     return _ARGUMENTS.sub(lambda found: option_name(found.group()), text)

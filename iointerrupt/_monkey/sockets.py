@@ -24,6 +24,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any
 
 from iointerrupt._monkey.patches import Patch
@@ -55,8 +56,12 @@ def _stock_unless_stopped(name: str) -> Any:
     stock: Any = getattr(StandardSocket, name)
     ours: Any = getattr(Socket, name)
 
+    is_receive = name.startswith("recv")
+
     @functools.wraps(ours)
     def method(self: PatchedSocket, *args: Any, **kwargs: Any) -> Any:
+        if is_receive:
+            self._reader = get_ident()
         return (ours if self._is_ours() else stock)(self, *args, **kwargs)
 
     return method
@@ -65,10 +70,11 @@ def _stock_unless_stopped(name: str) -> Any:
 class PatchedSocket(Socket, metaclass=_AnySocket):
     """What `socket.socket` is while it is patched; see the module."""
 
-    __slots__ = ("_is_stock",)
+    __slots__ = ("_is_stock", "_reader")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._is_stock = True  # the C object has the timeout
+        self._reader: int | None = None  # the thread that has received last
         super().__init__(*args, **kwargs)
         if self._own_timeout:
             _settimeout(self, self._own_timeout)
@@ -133,20 +139,26 @@ class PatchedSocket(Socket, metaclass=_AnySocket):
     # Operations
 
     def _before_sending(self) -> None:
-        # What can be sent without waiting is sent, also where the stop is set: a library may have counted or encrypted it as
-        # sent already (SSH does), and what says goodbye in its `finally` can do so. The wait for more raises.
-        self._has_asked = True
+        # Nothing is asked for whose answer nobody would wait for, such as an item of a queue: it would be lost. But where another
+        # thread reads the connection, that one deals out the answers, and they are waited for elsewhere; and what is sent may be
+        # part of something that is shared, such as a stream that has been encrypted up to there (SSH). So that is sent.
+        if self._reader is None or self._reader == get_ident():
+            super()._before_sending()
+        else:
+            self._has_asked = True
 
     # What `_stock_unless_stopped` does, written out in the three that matter most, where each tenth of a microsecond counts.
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """As `socket.socket.recv`."""
+        self._reader = get_ident()
         if self._is_stock and self._stop is None and _current_stop() is None:
             return _recv(self, bufsize, flags)
         return _our_recv(self, bufsize, flags) if self._is_ours() else _recv(self, bufsize, flags)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """As `socket.socket.recv_into`."""
+        self._reader = get_ident()
         if self._is_stock and self._stop is None and _current_stop() is None:
             return _recv_into(self, buffer, nbytes, flags)
         if self._is_ours():
@@ -237,10 +249,14 @@ if hasattr(os, "register_at_fork"):
 class PatchedSSLSocket(SSLSocket):
     """What `SSLContext.wrap_socket` makes while it is patched: with a timeout of 0 it belongs to an event loop, and never stops."""
 
+    _reader: int | None = None  # as in `PatchedSocket`
+
     def _attempt(self, own: StopEvent | None, timeout: float | None, attempt: Callable[..., Any], *args: Any) -> Any:
         if timeout == 0.0:
             return attempt(*args)
-        if attempt == self._write_record:
+        if attempt == self._read_record:
+            self._reader = get_ident()
+        elif attempt == self._write_record and self._reader not in {None, get_ident()}:
             try:
                 return attempt(*args)  # as in `PatchedSocket._before_sending`
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):

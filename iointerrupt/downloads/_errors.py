@@ -21,14 +21,34 @@
     └── DestinationBusy      another download is at it
 
 A stop is none of these: it raises `Interrupted`, and the total time limit `DeadlineExceeded`.
+
+What they say ends up in logs, so the credentials of the URLs in it are left out (`without_credentials`). Their `url` is as
+it was given.
 """
 
 from __future__ import annotations
 
+import re
+
 from iointerrupt._errors import DownloadError
 
+# A user and a password, or a token, before the host of a URL: up to the last @ before the path, as urllib.parse has it.
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
 
-class BadStatus(DownloadError):
+
+def without_credentials(text: str) -> str:
+    """A text, with the users and passwords of the URLs in it replaced."""
+    return _CREDENTIALS.sub("***@", text)
+
+
+class _Failure(DownloadError):
+    # What all of them have in common.
+
+    def __init__(self, message: str, *, url: str | None = None) -> None:
+        super().__init__(without_credentials(message), url=url)
+
+
+class BadStatus(_Failure):
     """The server answered with a status that is no success.
 
     Attributes:
@@ -42,51 +62,51 @@ class BadStatus(DownloadError):
         self.retry_after = retry_after
 
 
-class ConnectionFailed(DownloadError):
+class ConnectionFailed(_Failure):
     """The name was not found, nobody answered, the certificate is not trusted, or the connection broke; see `__cause__`."""
 
 
-class TimedOut(DownloadError, TimeoutError):
+class TimedOut(_Failure, TimeoutError):
     """No byte came for `timeout` seconds."""
 
 
-class TooSlow(DownloadError):
+class TooSlow(_Failure):
     """The transfer stayed below `min_speed`."""
 
 
-class ShortBody(DownloadError):
+class ShortBody(_Failure):
     """The body ended before the length that the server had given. What came of it is kept."""
 
 
-class LongBody(DownloadError):
+class LongBody(_Failure):
     """The body goes on behind the length that the server had given, or that the file has."""
 
 
-class WrongRange(DownloadError):
+class WrongRange(_Failure):
     """The server sent another part of the file than was asked for, or does not say which. Nothing of it was written."""
 
 
-class FileChanged(DownloadError):
+class FileChanged(_Failure):
     """The file kept changing on the server, so that its parts never fitted together."""
 
 
-class RedirectRefused(DownloadError):
+class RedirectRefused(_Failure):
     """A redirect led back to where it came from, or to something that is neither http nor https."""
 
 
-class BadEncoding(DownloadError):
+class BadEncoding(_Failure):
     """The body has a content coding that was not asked for and cannot be undone."""
 
 
-class DecompressionBomb(DownloadError):
+class DecompressionBomb(_Failure):
     """The server sent a packed body, and it unpacks to a multiple of itself that looks like an attack."""
 
 
-class TooLarge(DownloadError):
+class TooLarge(_Failure):
     """The file is larger than `max_size`."""
 
 
-class ChecksumMismatch(DownloadError):
+class ChecksumMismatch(_Failure):
     """The file that came is not the one that was asked for. It was thrown away, as it cannot be mended.
 
     Attributes:
@@ -100,21 +120,21 @@ class ChecksumMismatch(DownloadError):
         self.actual = actual
 
 
-class ChecksumNotFound(DownloadError):
+class ChecksumNotFound(_Failure):
     """The list of checksums cannot be had, or does not name the file."""
 
 
-class DiskFull(DownloadError):
+class DiskFull(_Failure):
     """There is no room for the file: on the disk, in a quota, or below the limit for one file. What came is kept."""
 
 
-class WriteFailed(DownloadError):
+class WriteFailed(_Failure):
     """The place for the file cannot be written; see `__cause__`."""
 
 
-class DestinationExists(DownloadError):
+class DestinationExists(_Failure):
     """Something is in the file's place already."""
 
 
-class DestinationBusy(DownloadError):
+class DestinationBusy(_Failure):
     """Another download, of this process or another, is at this file."""

@@ -1,9 +1,9 @@
-"""Runs one suite of CPython's own tests in this process, with our classes in place of the standard ones or without.
+"""Runs one suite of CPython's own tests in this process: with our classes in place of the standard ones, patched, or without.
 
 `run.py` starts one of these for each suite and mode, since what is patched here must be patched before the suite is
 imported, and cannot be taken back.
 
-    python tests/conformance/child.py <suite> <stock|plain|stop> <result.json>
+    python tests/conformance/child.py <suite> <stock|plain|stop|patched|patched-stop> <result.json> [ID ...]
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 # Sooner than run.py ends this process, so that its output says where it hung.
-_HANGS_AFTER = 170
+_HANGS_AFTER = 270
 
 # A virtual machine's socket to its host: whether they hang depends on the host.
 _LEFT_OUT = "VSOCK"
@@ -130,9 +130,13 @@ def main(suite: str, mode: str, result_path: str, *only: str) -> None:
     """Run `suite` and write the outcomes."""
     faulthandler.dump_traceback_later(_HANGS_AFTER, exit=True)
     counting = None
-    if mode != "stock":
+    if mode in {"plain", "stop"}:
         put_ours_in_place()
-    if mode == "stop":
+    elif mode != "stock":
+        from iointerrupt import monkey
+
+        monkey.patch_all()
+    if mode.endswith("stop"):
         counting = _CountingStop()
         set_current_stop_everywhere(counting.stop)
     from test import support

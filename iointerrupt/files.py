@@ -23,8 +23,9 @@ from iointerrupt._files.opening import open_raw
 from iointerrupt._files.raw import CHUNK_SIZE, StreamFile, check_size
 from iointerrupt._files.wrapped import descriptor_mode, wrap_object
 from iointerrupt._stop import as_stop, check_timeout
-from iointerrupt._streams.buffered import BUFFER_SIZE, BufferedRandom, BufferedReader, BufferedWriter
+from iointerrupt._streams.buffered import BUFFER_SIZE, BufferedReader, BufferedWriter
 from iointerrupt._streams.text import open_text
+from iointerrupt._streams.updating import BufferedRandom
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorOrPath, StrOrBytesPath

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from iointerrupt import Interrupted, ResourceBusy, Stalled, StopEvent, use_stop
-from iointerrupt._streams.buffered import BufferedRandom, BufferedReader, BufferedWriter
+from iointerrupt._streams.buffered import BufferedReader, BufferedWriter
 from iointerrupt._streams.pair import BufferedRWPair
+from iointerrupt._streams.updating import BufferedRandom
 
 STOP = "stop"
 TIME_OUT = "time out"

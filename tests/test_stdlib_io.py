@@ -17,9 +17,10 @@ import pytest
 
 from iointerrupt import files
 from iointerrupt._files.raw import RegularFile
-from iointerrupt._streams.buffered import BufferedRandom, BufferedReader, BufferedWriter
+from iointerrupt._streams.buffered import BufferedReader, BufferedWriter
 from iointerrupt._streams.pair import BufferedRWPair
 from iointerrupt._streams.text import SeekableText
+from iointerrupt._streams.updating import BufferedRandom
 
 # They leave objects unclosed themselves.
 pytestmark = pytest.mark.filterwarnings("ignore")

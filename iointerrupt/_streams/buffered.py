@@ -196,8 +196,12 @@ class Reading(_Layer):
             Interrupted: the first `transferred` bytes of the buffer have been filled.
             Stalled: after a timeout; those bytes are in `partial` as well.
         """
-        self._enter()
-        count = self._c_readinto(buffer)
+        try:
+            self._enter()
+            count = self._c_readinto(buffer)
+        except Interrupted as interrupted:
+            interrupted.transferred = 0  # it has not come to that
+            raise
         error = self._feed.errors.pop(get_ident(), None) if self._feed.errors else None
         if isinstance(error, Interrupted):
             error.transferred, error.partial = count or 0, None
@@ -454,37 +458,3 @@ class BufferedWriter(Writing, io.BufferedWriter):  # type: ignore[override]  # a
     _c_close = io.BufferedWriter.close
     _c_write = io.BufferedWriter.write
     _c_flush = io.BufferedWriter.flush
-
-
-class BufferedRandom(Reading, Writing, io.BufferedRandom):  # type: ignore[override]  # as at _Layer.raw
-    """An `io.BufferedRandom` of which an interruption loses and repeats no byte. Arguments as for `BufferedReader`."""
-
-    __slots__ = ("_feed", "_written")
-
-    _c_close = io.BufferedRandom.close
-    _c_read = io.BufferedRandom.read
-    _c_readline = io.BufferedRandom.readline
-    _c_readinto = io.BufferedRandom.readinto
-    _c_readinto1 = io.BufferedRandom.readinto1
-    _c_peek = io.BufferedRandom.peek
-    _c_flush = io.BufferedRandom.flush
-
-    def __init__(self, raw: Any, buffer_size: int = BUFFER_SIZE) -> None:
-        self._written = False  # since the last read1: the buffer may hold bytes for the raw file
-        super().__init__(raw, buffer_size)
-
-    # Every method of the C class that reads first writes what is buffered, but for read1: that one would read on from
-    # where the raw file stands, and drop what was written. Text reads by it.
-
-    def _c_read1(self, size: int = -1, /) -> bytes:
-        if self._written:
-            try:
-                self._c_flush()
-            except (Interrupted, TimeoutError) as error:
-                raise self._after_flush(error)  # noqa: B904 - the same error
-            self._written = False
-        return io.BufferedRandom.read1(self, size)
-
-    def _c_write(self, buffer: ReadableBuffer, /) -> int:
-        self._written = True
-        return io.BufferedRandom.write(self, buffer)

@@ -58,7 +58,7 @@ def _make(folder: str) -> None:
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        raise click.UsageError(f"{folder} cannot be made a folder: {error.strerror}") from None
+        raise click.UsageError(f"{folder!r} cannot be made a folder: {error.strerror}") from None
 
 
 def _read(name: str) -> Iterator[tuple[str, str | None]]:

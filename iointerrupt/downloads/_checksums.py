@@ -284,11 +284,17 @@ def _decode(data: bytes) -> str:
     return data.removeprefix(codecs.BOM_UTF8).decode(errors="replace")
 
 
+# A path has 4,096 bytes at most.
+_LONGEST_LINE = 8192
+
+
 def _entries(text: str) -> Iterable[_Entry]:
     filled = list(filter(None, _signed([line.strip() for line in re.split(r"[\r\n]", text)])))
     if len(filled) == 1 and len(filled[0]) >= 32 and _HEX.fullmatch(filled[0]):
         yield _Entry(None, None, filled[0].lower())
     for line in filled:
+        if len(line) > _LONGEST_LINE:
+            continue
         if found := _BSD.fullmatch(line):
             escaped, tag, name, digits = found.groups()
         elif found := _GNU.fullmatch(line):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 
+from iointerrupt._wait import check
+
 # What zlib is told of the format: that of gzip(1), that of zlib, and none.
 _GZIP, _ZLIB, _RAW = 31, 15, -15
 
@@ -35,6 +37,7 @@ class Decoder:
         self._stream = zlib.decompressobj(_GZIP if self._is_gzip else _ZLIB)
         self._has_begun = self._is_padding = False
         self._rest = b""  # has been read, and is still packed
+        self._first = b""  # a byte that came alone at the beginning, which does not say yet how it goes on
 
     def read(self) -> bytes:
         """The next bytes, a piece at most; none at the end.
@@ -42,8 +45,10 @@ class Decoder:
         Raises:
             EOFError: what it is packed in ended before it did.
             zlib.error: it is not of this coding.
+            Interrupted: the current stop is set: what is packed may be long, and unpack to nothing.
         """
         while True:
+            check(None)
             data = self._rest or self._read()
             decoded = self._decode(data)
             if decoded:
@@ -55,6 +60,11 @@ class Decoder:
         return b""
 
     def _decode(self, data: bytes) -> bytes:
+        if not self._has_begun and not self._is_gzip:
+            is_more, data, self._first = bool(data), self._first + data, b""
+            if is_more and len(data) == 1:
+                self._first, self._rest = data, b""
+                return b""
         if data and not self._has_begun:
             self._begin(data)
         if self._stream.eof:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _STEP = 8 << 20
 
 # Of longer lists of checksums nobody has heard.
-_LARGEST_CONTENT = 64 << 20
+_LARGEST_CONTENT = 16 << 20
 
 
 class Restart(Exception):

@@ -67,7 +67,8 @@ class Part:
 
     def load(self) -> Record | None:
         """What an earlier download has left; None if that is nothing, or cannot be believed."""
-        _remove(self._record_path + FRESH_SUFFIX)  # of a save that was cut short
+        with refusals(self.path):
+            _remove(self._record_path + FRESH_SUFFIX)  # of a save that was cut short
         if self._size or os.path.exists(self._record_path):
             self._has_record = True
             self.record = Record.load(self._record_path, self._size, self._inode)

@@ -27,7 +27,7 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from iointerrupt.downloads._coding import CODINGS
 from iointerrupt.downloads._errors import BadEncoding, BadStatus, TooLarge, WrongRange
@@ -65,6 +65,15 @@ class Version(NamedTuple):
     etag: str | None = None
     date: str | None = None
     size: int | None = None
+
+    def can_be_sent(self) -> bool:
+        """Whether what tells it from others is what a server may have said, also where it comes from a file."""
+        etag: Any = self.etag
+        date: Any = self.date
+        return (etag is None or (isinstance(etag, str) and etag.isascii() and _is_strong(etag))) and (
+            date is None
+            or (isinstance(date, str) and date.isascii() and date.isprintable() and seconds_of(date) is not None)
+        )
 
     def may_be(self, other: Version) -> bool:
         """Whether nothing tells the two apart."""
@@ -213,6 +222,10 @@ _PHRASES = {
 }
 
 
+# Nobody packs more often than that by mistake.
+_MOST_CODINGS = 2
+
+
 def _judge_whole(question: Question, headers: Mapping[str, str], url: str, name: str) -> Outcome:
     version = version_of(headers)
     if question.is_range:
@@ -226,6 +239,8 @@ def _judge_whole(question: Question, headers: Mapping[str, str], url: str, name:
         unknown = [each for each in coding if each not in CODINGS]
         if unknown:
             raise BadEncoding(f"{url} sent a body coded as {', '.join(unknown)}, which was not asked for", url=url)
+        if len(coding) > _MOST_CODINGS:
+            raise BadEncoding(f"{url} sent a body that is packed {len(coding)} times, which was not asked for", url=url)
         return Take(0, None, Version(), codings=tuple(coding))
     return Take(0, version.size, version, ranges=headers.get("Accept-Ranges", "").strip().lower() == "bytes")
 
@@ -269,13 +284,17 @@ def version_of(headers: Mapping[str, str]) -> Version:
     strong_date = modified is not None and now is not None and now - modified >= 1
     coded = bool(content_coding(headers))
     return Version(
-        etag=etag if re.fullmatch(r'"[^"\x00-\x20\x7f]*"', etag) and etag != '""' else None,
+        etag=etag if _is_strong(etag) else None,
         date=date if strong_date else None,
         size=None if coded and "Transfer-Encoding" in headers else content_length(headers),
     )
 
 
 @lru_cache(maxsize=64)  # many answers have the same ones
+def _is_strong(etag: str) -> bool:
+    return bool(re.fullmatch(r'"[^"\x00-\x20\x7f]*"', etag)) and etag != '""'
+
+
 def seconds_of(date: str) -> float | None:
     """A date of HTTP, in seconds since 1970; None for what is none."""
     try:

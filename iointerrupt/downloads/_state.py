@@ -120,12 +120,14 @@ class Record:
             inode: of the part.
         """
         try:
-            with open(path, "rb") as file:
+            # Whoever can write into the folder can put anything there, such as a FIFO, whose other end never comes.
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with open(fd, "rb") as file:
                 body, _, rest = file.read(16 << 20).partition(b"\n")
             if int(rest, 16) != zlib.crc32(body):
                 return None
             return cls._read(json.loads(body), size, inode)
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
 
     @classmethod
@@ -134,20 +136,27 @@ class Record:
         # Who can write into the folder can write a record, and has no say in where the file goes.
         if name != os.path.basename(name) or name in ("", os.curdir, os.pardir) or "\0" in name:
             return None
-        if content["format"] != _FORMAT or content["inode"] != inode:
-            return None
         same_boot = bool(boot()) and content["boot"] == boot()
-        record = cls(content["source"], Version(**content["version"]), name, inode)
+        version = Version(**content["version"])
+        is_right = isinstance(content["source"], str) and version.can_be_sent() and _is_size(version.size)
+        if content["format"] != _FORMAT or content["inode"] != inode or not is_right:
+            return None
+        record = cls(content["source"], version, name, inode)
         behind = 0
         for start, done, synced, end in content["pieces"]:
-            there = max(start, min(done if same_boot else synced, size))
-            if start != behind or (end is not None and not there <= end):
+            is_right = all(type(number) is int and number >= 0 for number in (start, done, synced)) and _is_size(end)
+            there = max(start, min(done if same_boot else synced, size)) if is_right else 0
+            if not is_right or start != behind or (end is not None and there > end):
                 return None
             behind = end
             record.pieces.append(Piece(start, end, there, min(synced, there)))
         if not record.pieces or behind != record.version.size:
             return None
         return record
+
+
+def _is_size(value: object) -> bool:
+    return value is None or (type(value) is int and 0 <= value < 1 << 63)
 
 
 def identity(url: str) -> str:

@@ -25,7 +25,7 @@ from iointerrupt._errors import DownloadError, Interrupted
 from iointerrupt.downloads._answer import Answer, Requested, may_pass
 from iointerrupt.downloads._errors import BadStatus, ChecksumMismatch, DestinationBusy, FileChanged, LongBody, ShortBody
 from iointerrupt.downloads._job import FAILURES, Job, Restart, as_download_error
-from iointerrupt.downloads._names import name_for
+from iointerrupt.downloads._names import name_for, safe_name
 from iointerrupt.downloads._options import Downloaded, State
 from iointerrupt.downloads._origin import only_if_changed
 from iointerrupt.downloads._part import LEAST_PIECE, Part
@@ -128,7 +128,7 @@ class Transfer:
             self._resumed_from = self._job.meter.resumed_from = part.done
             self._is_patched = part.done > 0
             if not self._target.is_named:
-                self._name = record.name
+                self._name = safe_name(record.name) or self._name
 
     def _forget(self) -> None:
         self._part.forget()

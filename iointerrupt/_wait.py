@@ -31,7 +31,8 @@ TYPE_CHECKING = False  # typing is two thirds of what this import would cost; ch
 READ = 1
 WRITE = 4
 
-_PAUSE_WITHOUT_WAKE = 0.02
+#: Seconds after which a thread looks at its stop again, where no descriptor is left to be woken by.
+PAUSE_WITHOUT_WAKE = 0.02
 _MAX_MILLISECONDS = 2**31 - 1
 
 
@@ -127,7 +128,7 @@ def wait_any(interest: dict[int, int], own: StopEvent | None, deadline: float | 
                 raise
             # No descriptor is left to be woken by. What waits may be in the middle of something, so it is not the one to
             # fail: it looks at the stop again and again.
-            wakes, pause = [], _PAUSE_WITHOUT_WAKE
+            wakes, pause = [], PAUSE_WITHOUT_WAKE
         while True:
             remaining = blocked.remaining(deadline)
             pause_now = pause if remaining is None else min(pause, remaining)

@@ -103,6 +103,7 @@ def patch_all(
     with _lock:
         new = _apply([name for name in PARTS if wanted[name] and name not in _done])
         _done.update(new)
+        sockets.let_both_be_sent()
     if new:
         _warn_of_what_is_late([replaced for part in new.values() for replaced in part])
 
@@ -118,6 +119,7 @@ def unpatch_all() -> None:
     with _lock:
         left = [replaced for part in reversed(_done.values()) for replaced in undo(part)]
         _done.clear()
+        sockets.let_both_be_sent()
     if left:
         names = ", ".join(map(str, left))
         warnings.warn(f"patched by somebody else since, and left as it is: {names}", PatchWarning, stacklevel=2)

@@ -125,7 +125,7 @@ def _connect_to(
         sock.settimeout(timeout)
         if source_address:
             sock.bind(source_address)
-        sock._connect_or_raise(address, own, deadline)
+        sock._ii_connect_or_raise(address, own, deadline)
     except BaseException:
         sock.close()
         raise
@@ -190,7 +190,7 @@ def wrap(sock: socket.socket, *, stop: StopLike = None) -> Socket:
     own = as_stop(stop)
     _check_socket(sock)
     if isinstance(sock, Socket):
-        sock.stop = own
+        sock._ii_stop = own
         return sock
     if isinstance(sock, ssl.SSLSocket):
         raise TypeError(
@@ -203,7 +203,7 @@ def wrap(sock: socket.socket, *, stop: StopLike = None) -> Socket:
 def _adopt(sock: socket.socket, own: StopEvent | None) -> Socket:
     """Like `wrap`, for a socket that has just been made here."""
     adopted = _take_over(sock, own)
-    adopted._make_nonblocking()
+    adopted._ii_make_nonblocking()
     return adopted
 
 
@@ -378,7 +378,7 @@ class _Receiver:
     def __enter__(self) -> Callable[[memoryview], int]:
         sock = self._sock
         if isinstance(sock, Socket):
-            return lambda buffer: sock._receive(buffer, self._stops(sock.stop), self._timeout)
+            return lambda buffer: sock._ii_receive(buffer, self._stops(sock._ii_stop), self._timeout)
         if isinstance(sock, ssl.SSLSocket):
             return self._receive_from_foreign_tls
         # A second descriptor has a Python object of its own, whose timeout can differ, and stays ours until the end.
@@ -386,7 +386,7 @@ class _Receiver:
 
         def receive(buffer: memoryview) -> int:
             _check_socket(sock)
-            return double._receive(buffer, self._extra, self._timeout)
+            return double._ii_receive(buffer, self._extra, self._timeout)
 
         return receive
 

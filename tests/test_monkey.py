@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import functools
+import operator
 import os
 import pickle
 import queue
@@ -493,6 +494,174 @@ class TestSockets:
         worker.interrupt()
         worker.join()
         assert not worker.is_alive()
+
+
+class TestAsItWas:
+    """What programs do with the standard library's own that they may not notice to be another one."""
+
+    @pytest.fixture(autouse=True)
+    def _patched(self):
+        with patched():
+            yield
+
+    def test_functions_are_no_methods(self):
+        """A function that is written in C is no method when a class keeps it."""
+
+        class Clock:
+            sleep, select, look_up = time.sleep, select.select, socket.gethostbyname
+
+        clock = Clock()
+        assert clock.sleep(0) is None
+        assert clock.select([], [], [], 0) == ([], [], [])
+        assert clock.look_up("127.0.0.1") == "127.0.0.1"
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "time.sleep",
+            "select.select",
+            "socket.gethostbyname",
+            "socket.gethostbyaddr",
+            "socket.getaddrinfo",
+            "socket.getfqdn",
+        ],
+    )
+    def test_functions_can_be_pickled(self, name):
+        """Functions go to other processes by their names."""
+        function = pickle.loads(
+            pickle.dumps(operator.attrgetter(name.partition(".")[2])(sys.modules[name.partition(".")[0]]))
+        )
+        assert callable(function)
+        assert function.__doc__
+        assert name.partition(".")[2] in repr(function)
+
+    def test_names_of_a_programs_class(self):
+        """A class may be derived that has names of its own for whatever it likes."""
+
+        class Mine(socket.socket):
+            def __init__(self, *args, **kwargs):
+                super().__init__(*args, **kwargs)
+                self._stop = self._closing = self._waiters = self._made = self._reader = self.stop = False
+
+            def _wait(self): ...
+
+            _receive = _connect = _retry = _send_all = _deadline = _descriptor = _wait
+
+        class Stops(socket.socket):
+            def stop(self):
+                return "mine"
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            for kind in (Mine, Stops):
+                for stop in (None, StopEvent()):
+                    with use_stop(stop), kind() as sock:
+                        sock.settimeout(30)
+                        sock.connect(listener.getsockname())
+                        with listener.accept()[0] as peer:
+                            sock.sendall(b"question")
+                            assert peer.recv(8) == b"question"
+                            peer.sendall(b"answer")
+                            with sock.makefile("rb") as file:
+                                assert file.read(6) == b"answer"
+
+    @pytest.mark.parametrize("stop", [None, StopEvent()])
+    def test_true_is_a_second(self, stop):
+        """A bool is a number of seconds."""
+        done, one = threading.Event(), queue.SimpleQueue()
+        one.put("item")
+        thread = threading.Thread(target=done.wait)
+        thread.start()
+        with use_stop(stop):
+            threading.Timer(0.01, done.set).start()
+            thread.join(True)
+            assert done.wait(True)
+            assert one.get(timeout=True) == "item"
+            process = subprocess.Popen(["true"])
+            assert process.wait(timeout=True) == 0
+
+    def test_a_thread_that_comes_with_a_stop(self):
+        """A receive with a timeout goes on waiting when another thread comes to the same socket with a stop."""
+        for _ in range(20):
+            near, far = socket.socketpair()
+            with near, far:
+                near.settimeout(30)
+                got, ready = queue.Queue(), threading.Event()
+
+                def receive(near=near, got=got, ready=ready):
+                    ready.set()
+                    got.put(near.recv(1))
+
+                plain, worker = (
+                    threading.Thread(target=receive),
+                    Thread(target=lambda near=near, got=got: got.put(near.recv(1))),
+                )
+                plain.start()
+                ready.wait()
+                worker.start()
+                wait_until_blocked(worker.stop)
+                far.send(b"a")
+                far.send(b"b")
+                assert {got.get(timeout=30), got.get(timeout=30)} == {b"a", b"b"}
+                plain.join()
+                worker.join()
+
+    def test_closing_is_not_shutting_down(self):
+        """A socket that is closed while a thread with a stop waits in it is not shut down for those who share it."""
+        near, far = socket.socketpair()
+        with far, near.dup() as other:
+            worker = Thread(target=self.receive, args=(near,))
+            worker.start()
+            wait_until_blocked(worker.stop)
+            near.close()
+            other.send(b"x")
+            assert far.recv(1) == b"x"
+            worker.interrupt()
+            worker.join()
+
+    def receive(self, sock):
+        """Receive, from a socket that may be closed meanwhile."""
+        try:
+            sock.recv(1)
+        except OSError:
+            pass
+
+    def test_the_mode_is_repaired(self):
+        """Setting a timeout sets the kernel's mode, whoever has changed it, also after a stop has been there."""
+        near, far = socket.socketpair()
+        with near, far:
+            with use_stop(StopEvent()):
+                far.send(b"x")
+                near.recv(1)
+            os.set_blocking(near.fileno(), False)
+            near.settimeout(None)
+            assert os.get_blocking(near.fileno())
+
+    @pytest.mark.parametrize("order", ["before", "after"])
+    def test_sockets_are_sent_to_processes(self, order):
+        """Sockets of both classes are sent by multiprocessing, whenever it was imported."""
+        program = f"""
+            import socket, sys
+            old, peer = socket.socketpair()
+            {"import multiprocessing.reduction" if order == "before" else "pass"}
+            import warnings
+            from iointerrupt import monkey
+            monkey.patch_all()
+            import multiprocessing, multiprocessing.reduction
+            new, other = socket.socketpair()
+            ours, theirs = multiprocessing.Pipe()
+            ours.send(new)
+            with theirs.recv() as got:
+                got.send(b"x")
+            print(other.recv(1))
+            monkey.unpatch_all()
+            ours.send(old)
+            with theirs.recv() as got:
+                got.send(b"y")
+            print(peer.recv(1))
+            for one in (old, peer, new, other, ours, theirs):
+                one.close()
+        """
+        assert run_program(program) == "b'x'\nb'y'\n"
 
 
 class TestNames:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ import threading
 import pytest
 
 from iointerrupt import Interrupted, StopEvent, current_stop, use_stop
-from iointerrupt.testing import Operation, wait_until_blocked
+from iointerrupt.testing import Operation, signal_when_blocked, wait_until_blocked
 from iointerrupt.threads import Thread
 from tests.blocking import run_program
 from tests.operations import Operations
@@ -134,6 +135,35 @@ def test_it_can_be_continued(pipes):
         assert process.returncode == 0
     os.close(gate)
     os.close(opened)
+
+
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("lines", [0, 1, 2])
+def test_what_is_in_the_buffer(lines, text):
+    """What has been read ahead of lines that were read from the pipe is in the output, also after a stop in between."""
+    process = subprocess.Popen(
+        ["sh", "-c", "echo one; echo two; echo three; read x; echo four"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=text,
+    )
+    stdin, process.stdin = process.stdin, None  # one pipe, as far as communicate knows
+    with process:
+        read = [process.stdout.readline() for _ in range(lines)]
+        assert isinstance(interrupted(process.communicate), Interrupted)
+        stdin.close()
+        with use_stop(StopEvent()):
+            rest, _ = process.communicate()
+    said = "".join(read) + rest if text else (b"".join(read) + rest).decode()
+    assert said == "one\ntwo\nthree\nfour\n"
+
+
+def test_ctrl_c_leaves_the_child_some_time(ctrl_c):
+    """A Ctrl-C that ends a wait leaves the child, which has had it too, a quarter of a second, as ever."""
+    process = subprocess.Popen(["sleep", "0.2"])
+    with signal_when_blocked(signal.SIGINT), use_stop(StopEvent()), pytest.raises(KeyboardInterrupt):
+        process.wait()
+    assert process.returncode == 0
 
 
 def test_input_and_text(saying):

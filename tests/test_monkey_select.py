@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import resource
 import select
 import selectors
 import socket
@@ -79,6 +80,17 @@ WAYS = {
     "epoll": by_epoll,
     **{kind.__name__: functools.partial(by_selector, kind) for kind in SELECTORS},
 }
+
+
+@contextmanager
+def no_descriptors_left():
+    """A block in which no descriptor can be opened."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def waiting(wait):
@@ -271,3 +283,20 @@ class TestSelectors:
             by_poll(pair[0])
         with limited():
             select.select([pair[0]], [], [], 60)
+
+    def test_no_descriptor_left(self, pair):
+        """Where no descriptor is left to be woken by, all of them wait, and stop, nevertheless."""
+        for wait in (by_select, by_poll, functools.partial(by_selector, selectors.PollSelector)):
+            for is_stopped in (False, True):
+                worker = Thread(target=wait, args=(pair[0],))
+                with no_descriptors_left():
+                    worker.start()
+                    wait_until_blocked(worker.stop)
+                    if is_stopped:
+                        worker.interrupt()
+                    else:
+                        pair[1].send(b"x")
+                    worker.join(30)
+                    assert not worker.is_alive()
+                if not is_stopped:
+                    pair[0].recv(1)

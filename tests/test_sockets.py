@@ -515,8 +515,8 @@ def test_the_timeout_of_sendfile_is_for_each_wait(tcp, background, large_file, m
             waited_twice.set()
         standard(self, events, own, deadline)
 
-    standard = BaseSocket._wait
-    monkeypatch.setattr(BaseSocket, "_wait", wait)
+    standard = BaseSocket._ii_wait
+    monkeypatch.setattr(BaseSocket, "_ii_wait", wait)
     sending = background(near.sendfile, large_file if by_kernel else WithoutDescriptor(large_file))
     with socket.socket(fileno=os.dup(far.fileno())) as bare:
         bare.setblocking(True)

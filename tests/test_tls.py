@@ -471,7 +471,7 @@ def test_while_one_thread_writes_another_one_is_refused(pair, background, way):
     with pytest.raises(ResourceBusy):
         near.unwrap() if way == "unwrap" else getattr(near, way)(b"x" * RECORD)
     with pytest.raises(ResourceBusy):
-        near._send_now(memoryview(LARGE))  # the same data does not make it the same write
+        near._ii_send_now(memoryview(LARGE))  # the same data does not make it the same write
     assert drain(far, len(LARGE)) == LARGE
     first.result()
     near.sendall(b"next")

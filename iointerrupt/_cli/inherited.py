@@ -41,6 +41,7 @@ _SERVING = {
     "multiprocessing.managers",
     "multiprocessing.pool",
     "multiprocessing.queues",
+    "multiprocessing.resource_sharer",
 }
 
 

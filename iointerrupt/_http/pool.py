@@ -88,7 +88,7 @@ class HTTPConnection(StoppableConnection):
                 sock.settimeout(self.timeout)
                 if self.source_address:
                     sock.bind(self.source_address)
-                sock._connect_or_raise(address, self.stop, sockets._share(deadline, len(found) - done))
+                sock._ii_connect_or_raise(address, self.stop, sockets._share(deadline, len(found) - done))
             except OSError as error:
                 sock.close()
                 failures.append(error)

@@ -228,7 +228,7 @@ class LeanAnswer:
             if not may_wait:
                 return 0
             sock = self._sock
-            taken = sock._retry(READ, self._stop, sock._deadline(), lambda _: self._pass_on(fd, offset, want))
+            taken = sock._ii_retry(READ, self._stop, sock._ii_deadline(), lambda _: self._pass_on(fd, offset, want))
         self._check_end(taken)
         self._remaining -= taken
         return taken

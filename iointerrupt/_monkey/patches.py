@@ -6,6 +6,7 @@ that somebody else has replaced since is not ours to put back: it is left, and r
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -44,6 +45,30 @@ class Replaced(NamedTuple):
         owner = getattr(self.owner, "__qualname__", "")
         module = getattr(self.owner, "__module__" if owner else "__name__", "?")
         return ".".join(filter(None, (module, owner, self.name)))
+
+
+class Unbound:
+    """A function in the place of one in C, which as an attribute of a class is no method, and which is pickled by its name.
+
+    Args:
+        function: what is called.
+        module: where it is found; by default where the function says that it is from.
+    """
+
+    def __init__(self, function: Callable[..., Any], module: str | None = None) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        if module is not None:
+            self.__module__ = module
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+    def __reduce__(self) -> str:
+        return self.__name__  # type: ignore[attr-defined, no-any-return]  # from update_wrapper
+
+    def __repr__(self) -> str:
+        return f"<{self.__module__}.{self.__name__}, patched>"  # type: ignore[attr-defined]  # as above
 
 
 def apply(patches: Iterable[Patch]) -> list[Replaced]:

@@ -7,16 +7,19 @@ read is kept, as after a timeout: calling it again goes on.
 from __future__ import annotations
 
 import functools
+import io
+import os
 import selectors
 import subprocess
+import weakref
 from typing import Any
 
 from iointerrupt._calls.endings import wait_exit
 from iointerrupt._errors import Interrupted
 from iointerrupt._monkey.patches import Patch
 from iointerrupt._monkey.selecting import stoppable_poll_like
+from iointerrupt._monkey.timeouts import deadline, waits
 from iointerrupt._stop import _current, use_stop
-from iointerrupt._wait import deadline_of
 
 # Seconds; with a timeout `communicate` waits by a selector, and not in a read that nothing ends. As long as one may be.
 _LONG = 1_000_000.0
@@ -37,15 +40,28 @@ def patches() -> list[Patch]:
 def _stoppable_wait(original: Any) -> Any:
     @functools.wraps(original)
     def wait(self: subprocess.Popen[Any], timeout: float | None = None) -> int:
-        if _current.get() is not None and (timeout is None or timeout > 0) and self.poll() is None:
+        if _current.get() is not None and waits(timeout) and self.poll() is None:
             try:
-                wait_exit(self.pid, None, deadline_of(timeout))
+                wait_exit(self.pid, None, deadline(timeout))
             except TimeoutError:
                 if self.poll() is None:
                     raise subprocess.TimeoutExpired(self.args, timeout or 0) from None
+            except KeyboardInterrupt:
+                with use_stop(None):
+                    _leave_time_for_ctrl_c(self)
+                raise
         return original(self, timeout=timeout)  # type: ignore[no-any-return]  # as it is Any
 
     return wait
+
+
+def _leave_time_for_ctrl_c(process: Any) -> None:
+    """What `Popen` does where it waits itself: the child has had the Ctrl-C as well, and may be about to end by it."""
+    seconds, process._sigint_wait_secs = process._sigint_wait_secs, 0
+    try:
+        process._wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        pass
 
 
 def _stoppable_communicate(original: Any) -> Any:
@@ -53,13 +69,54 @@ def _stoppable_communicate(original: Any) -> Any:
     def communicate(self: subprocess.Popen[Any], input: Any = None, timeout: float | None = None) -> Any:  # noqa: A002
         if _current.get() is None or timeout is not None:
             return original(self, input, timeout)
+        stream = _only_output(self)
+        if stream is not None and self not in _buffered:
+            _buffered[self] = _take_buffered(stream)
         while True:
             try:
-                return original(self, input, _LONG)
+                outputs = original(self, input, _LONG)
+                break
             except subprocess.TimeoutExpired:
                 input = None  # noqa: A001 - it is kept
+        first = _buffered.pop(self, None)
+        return tuple(first + output if first and output is not None else output for output in outputs)
 
     return communicate
+
+
+def _only_output(process: Any) -> Any:
+    """The stream that `communicate` without a timeout would read as a file, what is in its buffer included."""
+    streams = [stream for stream in (process.stdin, process.stdout, process.stderr) if stream is not None]
+    is_first = not process._communication_started and len(streams) == 1 and streams[0] is not process.stdin
+    return streams[0] if is_first and not streams[0].closed else None
+
+
+def _take_buffered(stream: Any) -> Any:
+    """What is in the buffers of a stream, or has come behind that by now, without waiting for more.
+
+    The mode of the descriptor is changed for that: this end of the pipe is the parent's own.
+    """
+    reader = getattr(stream, "buffer", stream)
+    if not isinstance(reader, io.BufferedReader):
+        return None  # without a buffer
+    fd = stream.fileno()
+    os.set_blocking(fd, False)
+    try:
+        if stream is reader:
+            return reader.read1(len(reader.peek()))
+        taken = []
+        while character := _next_character(stream):
+            taken.append(character)
+        return "".join(taken)
+    finally:
+        os.set_blocking(fd, True)
+
+
+def _next_character(stream: Any) -> str:
+    try:
+        return stream.read(1)  # type: ignore[no-any-return]  # as it is Any
+    except TypeError:  # how a text file says that its raw file had nothing
+        return ""
 
 
 def _stoppable_exit(original: Any) -> Any:
@@ -82,3 +139,7 @@ def _stoppable_exit(original: Any) -> Any:
 def _stoppable_selector(original: Any) -> Any:
     # Over the standard method, which the part `select` may have replaced in the class.
     return type(original.__name__, (original,), {"select": stoppable_poll_like(_stock_select)})
+
+
+#: What was in the buffer of the only stream of a child whose `communicate` has been stopped.
+_buffered: weakref.WeakKeyDictionary[subprocess.Popen[Any], Any] = weakref.WeakKeyDictionary()

@@ -21,14 +21,13 @@ from typing import Any, Self
 
 from iointerrupt._errors import Interrupted
 from iointerrupt._monkey.loops import note_told, stop_for_select
-from iointerrupt._monkey.patches import Patch
+from iointerrupt._monkey.patches import Patch, Unbound
+from iointerrupt._monkey.timeouts import MOST, waits_in_kernel
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._stop import StopEvent
+from iointerrupt._wait import PAUSE_WITHOUT_WAKE
 
 _new_poll: Any = getattr(select, "poll", None)
-
-# What fits the system call's timeout, in milliseconds.
-_MOST = 2**31 - 1
 
 
 def patches() -> list[Patch]:
@@ -39,7 +38,7 @@ def patches() -> list[Patch]:
         Patch(
             select, "epoll", lambda original: type("epoll", (StoppableEpoll,), {"_original": original, "__slots__": ()})
         ),
-        Patch(selectors.SelectSelector, "_select", lambda original: staticmethod(_stoppable_select(original))),
+        Patch(selectors.SelectSelector, "_select", _stoppable_select),
         Patch(selectors._PollLikeSelector, "select", stoppable_poll_like),  # PollSelector's own
         *([Patch(selectors.EpollSelector, "select", _stoppable_epoll_selector)] if hasattr(select, "epoll") else []),
     ]
@@ -69,7 +68,7 @@ def _stoppable_select(original: Any) -> Any:
     @functools.wraps(original)
     def stoppable_select(rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None, /) -> Any:
         stop = stop_for_select()
-        if stop is None or not _waits(timeout):
+        if stop is None or not waits_in_kernel(timeout):
             return original(rlist, wlist, xlist, timeout)
         rlist, wlist, xlist = map(_as_can_be_read_twice, (rlist, wlist, xlist))
         with _ending_at(stop, timeout) as remaining:
@@ -80,35 +79,34 @@ def _stoppable_select(original: Any) -> Any:
                 left = remaining()
                 if any(ready) or left == 0:
                     return ready
-                wake = stop._latch.wake()
-                _poll_all(rlist, wlist, xlist, wake.fileno(), left)
+                _poll_all(rlist, wlist, xlist, stop, left)
 
-    return stoppable_select
-
-
-def _waits(timeout: Any) -> bool:
-    """Whether a timeout in seconds is one with which a call waits; if it is wrong, that is for the original to say."""
-    return timeout is None or (isinstance(timeout, int | float) and 0 < timeout < _MOST)
+    return Unbound(stoppable_select)
 
 
 def _as_can_be_read_twice(files: Any) -> Any:
     return list(files) if isinstance(files, Iterator) else files
 
 
-def _poll_all(rlist: Any, wlist: Any, xlist: Any, wake: int, timeout: float | None) -> None:
+def _poll_all(rlist: Any, wlist: Any, xlist: Any, stop: StopEvent, timeout: float | None) -> None:
     poller = _new_poll()
-    interest: dict[int, int] = {wake: select.POLLIN}
+    interest: dict[int, int] = {}
     for files, events in ((rlist, select.POLLIN), (wlist, select.POLLOUT), (xlist, select.POLLPRI)):
         for file in files:
             fd = file if isinstance(file, int) else file.fileno()
             interest[fd] = interest.get(fd, 0) | events
     for fd, events in interest.items():
         poller.register(fd, events)
-    poller.poll(_milliseconds(timeout))
+    with _registered(poller, stop) as (_, longest):
+        poller.poll(_milliseconds(_sooner(timeout, longest)))
+
+
+def _sooner(timeout: float | None, longest: float | None) -> float | None:
+    return longest if timeout is None else timeout if longest is None else min(timeout, longest)
 
 
 def _milliseconds(seconds: float | None) -> int | None:
-    return None if seconds is None else math.ceil(min(seconds * 1000, _MOST))
+    return None if seconds is None else math.ceil(min(seconds * 1000, MOST))
 
 
 class StoppablePoll:
@@ -124,25 +122,32 @@ class StoppablePoll:
     def poll(self, timeout: Any = None, /) -> list[tuple[int, int]]:
         """As `select.poll.poll`: the timeout is in milliseconds, None or a negative one for no limit."""
         stop = stop_for_select()
-        if stop is None or not (timeout is None or (isinstance(timeout, int | float) and timeout and timeout < _MOST)):
+        if stop is None or not (timeout is None or (isinstance(timeout, int | float) and timeout and timeout < MOST)):
             return self._poll.poll(timeout)  # type: ignore[no-any-return]  # as it is Any
         seconds = None if timeout is None or timeout < 0 else timeout / 1000
-        with _ending_at(stop, seconds) as remaining, _registered(self._poll, stop) as wake:
+        with _ending_at(stop, seconds) as remaining, _registered(self._poll, stop) as (wake, longest):
             while True:
                 left = remaining()
-                ready = [pair for pair in self._poll.poll(_milliseconds(left)) if pair[0] != wake]
+                ready = [pair for pair in self._poll.poll(_milliseconds(_sooner(left, longest))) if pair[0] != wake]
                 remaining()
                 if ready or left == 0:
                     return ready
 
 
 @contextmanager
-def _registered(poller: Any, stop: StopEvent) -> Iterator[int]:
-    """The descriptor of the stop, which is registered in a poll object meanwhile."""
-    wake = stop._latch.wake()
+def _registered(poller: Any, stop: StopEvent) -> Iterator[tuple[int, float | None]]:
+    """The descriptor of the stop, which is registered in a poll object meanwhile, and the longest time to poll.
+
+    That is no limit, unless no descriptor is left to be woken by: then the stop is looked at again and again.
+    """
+    try:
+        wake = stop._latch.wake()
+    except OSError:
+        yield -1, PAUSE_WITHOUT_WAKE
+        return
     poller.register(wake.fileno(), select.POLLIN)
     try:
-        yield wake.fileno()
+        yield wake.fileno(), None
     finally:
         poller.unregister(wake.fileno())
 
@@ -184,16 +189,15 @@ def _ask_epoll(ask: Any, epoll: Any, timeout: float | None, *args: Any) -> Any:
     stop = stop_for_select()
     if timeout == -1:
         timeout = None
-    if stop is None or not _waits(timeout) or epoll.fileno() < 0:
+    if stop is None or not waits_in_kernel(timeout) or epoll.fileno() < 0:
         return ask(timeout, *args)
     with _ending_at(stop, timeout) as remaining:
-        wake = stop._latch.wake()
         while True:
             left = remaining()
             found = ask(0, *args)
             if found or left == 0:
                 return found
-            _poll_all([epoll], (), (), wake.fileno(), left)
+            _poll_all([epoll], (), (), stop, left)
 
 
 def stoppable_poll_like(original: Any) -> Any:
@@ -202,12 +206,12 @@ def stoppable_poll_like(original: Any) -> Any:
     @functools.wraps(original)
     def stoppable(self: Any, timeout: float | None = None) -> Any:
         stop = stop_for_select()
-        if stop is None or not _waits(timeout):
+        if stop is None or not waits_in_kernel(timeout):
             return original(self, timeout)
-        with _ending_at(stop, timeout) as remaining, _registered(self._selector, stop):
+        with _ending_at(stop, timeout) as remaining, _registered(self._selector, stop) as (_, longest):
             while True:
                 left = remaining()
-                ready = original(self, left)  # which leaves out what is no file of its own
+                ready = original(self, _sooner(left, longest))  # which leaves out what is no file of its own
                 remaining()
                 if ready or left == 0:
                     return ready

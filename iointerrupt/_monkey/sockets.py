@@ -4,11 +4,12 @@
 original for whoever has no stop, and code that uses the bare descriptor must find it in the mode that it expects. So the
 kernel's mode follows the timeout, as the standard class has it: blocking with None. A call without a stop is that of the C class,
 at its speed. All others are `Socket`'s: an attempt with MSG_DONTWAIT, which waits in no mode, and then the wait. Where the system
-call takes no such flag (`accept`, `connect`, `sendfile`), the mode is changed for that one call.
+call takes no such flag (`accept`, `connect`), the mode is changed for that one call.
 
 The C class waits before each attempt for as long as its timeout says, and no flag keeps it from that. So the first call with a
-stop takes the timeout from the C object, for good (`_is_stock`): from then on it is kept in Python, as in `Socket`, and calls without a
-stop that have one are `Socket`'s as well. A call that waits in C at that moment is not disturbed, as it has read its timeout.
+stop takes the timeout from the C object, for good (`_ii_is_stock`): from then on it is kept in Python, as in `Socket`, and calls without a
+stop that have one are `Socket`'s as well. One that waits in C at that moment may then end with BlockingIOError, and goes on as
+`Socket`'s (`_ii_check_mode`).
 
 Functions of the standard library that make sockets (`create_connection`, `create_server`, `socketpair`, `fromfd`) look `socket`
 up in their module when they are called; they need no replacement.
@@ -21,13 +22,14 @@ import functools
 import os
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
 
-from iointerrupt._monkey.patches import Patch
+from iointerrupt._monkey.patches import Patch, Unbound
 from iointerrupt._sockets.base import StandardSocket, parse_timeout
 from iointerrupt._sockets.dns import in_helper, stoppable_getaddrinfo
 from iointerrupt._sockets.socket import Socket
@@ -61,8 +63,13 @@ def _stock_unless_stopped(name: str) -> Any:
     @functools.wraps(ours)
     def method(self: PatchedSocket, *args: Any, **kwargs: Any) -> Any:
         if is_receive:
-            self._reader = get_ident()
-        return (ours if self._is_ours() else stock)(self, *args, **kwargs)
+            self._ii_reader = get_ident()
+        if not self._ii_is_ours():
+            try:
+                return stock(self, *args, **kwargs)
+            except BlockingIOError:
+                self._ii_check_mode()
+        return ours(self, *args, **kwargs)
 
     return method
 
@@ -70,62 +77,73 @@ def _stock_unless_stopped(name: str) -> Any:
 class PatchedSocket(Socket, metaclass=_AnySocket):
     """What `socket.socket` is while it is patched; see the module."""
 
-    __slots__ = ("_is_stock", "_reader")
+    # No property `stop`, which a program's class may have a name for, but what such a class may set.
+    __slots__ = ("_ii_is_stock", "_ii_reader", "stop")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._is_stock = True  # the C object has the timeout
-        self._reader: int | None = None  # the thread that has received last
+        self._ii_is_stock = True  # the C object has the timeout
+        self._ii_reader: int | None = None  # the thread that has received last
         super().__init__(*args, **kwargs)
-        if self._own_timeout:
-            _settimeout(self, self._own_timeout)
+        if self._ii_own_timeout:
+            _settimeout(self, self._ii_own_timeout)
 
-    def _is_ours(self) -> bool:
+    def _ii_is_ours(self) -> bool:
         """Whether the next operation is `Socket`'s; it is made ready for that then."""
-        timeout = self._own_timeout
-        if self._kept_error is None and (
-            timeout == 0.0 or ((self._is_stock or timeout is None) and self._stop is None and _current_stop() is None)
+        timeout = self._ii_own_timeout
+        if self._ii_kept_error is None and (
+            timeout == 0.0
+            or ((self._ii_is_stock or timeout is None) and self._ii_stop is None and _current_stop() is None)
         ):
             return False
-        if self._is_stock:
-            self._keep_timeout()
+        if self._ii_is_stock:
+            self._ii_keep_timeout()
         return True
 
-    def _has_stop(self) -> bool:
-        return self._stop is not None or _current_stop() is not None
+    def _ii_has_stop(self) -> bool:
+        return self._ii_stop is not None or _current_stop() is not None
 
     # The mode and the timeout
 
-    def _keep_timeout(self) -> None:
-        self._is_stock = False
-        if self._own_timeout:
+    def _ii_keep_timeout(self) -> None:
+        self._ii_is_stock = False
+        if self._ii_own_timeout:
             _settimeout(self, 0.0)
 
-    def _make_nonblocking(self) -> None:
-        # It is, and stays, in the mode that its timeout says.
-        self._made = True
+    def _ii_make_nonblocking(self) -> None:
+        """Nothing: it is, and stays, in the mode that its timeout says, and is one that others may share (`_ii_made`)."""
+
+    def _ii_check_mode(self) -> None:
+        """After a BlockingIOError of the C class: raise it, if it is the caller's business.
+
+        Else another thread has come with a stop, and has taken the timeout from the C object, or is in
+        `_ii_in_nonblocking_mode`; then `Socket` goes on.
+        """
+        if self._ii_own_timeout == 0.0:
+            raise  # noqa: PLE0704 - it is being handled by the caller
+        if self._ii_is_stock:
+            self._ii_keep_timeout()
 
     def settimeout(self, value: float | None, /) -> None:
         """As `socket.socket.settimeout`."""
-        if self._is_stock:
+        if self._ii_is_stock:
             _settimeout(self, value)
-            self._own_timeout = _gettimeout(self)
-            is_stock: bool = self._is_stock
+            self._ii_own_timeout = _gettimeout(self)
+            is_stock: bool = self._ii_is_stock
             if not is_stock:  # another thread has come with a stop meanwhile
-                self._keep_timeout()
+                self._ii_keep_timeout()
             return
         seconds = parse_timeout(value)
-        if (seconds is None) is not (self._own_timeout is None) or self.fileno() < 0:
-            _settimeout(self, None if seconds is None else 0.0)
-        self._own_timeout = seconds
+        _settimeout(self, None if seconds is None else 0.0)
+        self._ii_own_timeout = seconds
 
     def setblocking(self, flag: bool, /) -> None:  # noqa: FBT001 - the signature is the standard library's
         """As `socket.socket.setblocking`."""
         self.settimeout(None if flag else 0.0)
 
     @contextmanager
-    def _in_nonblocking_mode(self) -> Iterator[None]:
-        """For one system call that does not wait. A thread without a stop that comes meanwhile tries again; see `accept`."""
-        fd = self._descriptor()
+    def _ii_in_nonblocking_mode(self) -> Iterator[None]:
+        """For one system call that does not wait. A thread that comes meanwhile tries again; see `_ii_check_mode`."""
+        fd = self._ii_descriptor()
         with _mode:
             if not os.get_blocking(fd):
                 yield
@@ -138,41 +156,44 @@ class PatchedSocket(Socket, metaclass=_AnySocket):
 
     # Operations
 
-    def _before_sending(self) -> None:
+    def _ii_before_sending(self) -> None:
         # Nothing is asked for whose answer nobody would wait for, such as an item of a queue: it would be lost. But where another
         # thread reads the connection, that one deals out the answers, and they are waited for elsewhere; and what is sent may be
         # part of something that is shared, such as a stream that has been encrypted up to there (SSH). So that is sent.
-        if self._reader is None or self._reader == get_ident():
-            super()._before_sending()
+        if self._ii_reader is None or self._ii_reader == get_ident():
+            super()._ii_before_sending()
         else:
-            self._has_asked = True
+            self._ii_has_asked = True
 
     # What `_stock_unless_stopped` does, written out in the three that matter most, where each tenth of a microsecond counts.
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """As `socket.socket.recv`."""
-        self._reader = get_ident()
-        if self._is_stock and self._stop is None and _current_stop() is None:
-            return _recv(self, bufsize, flags)
-        return _our_recv(self, bufsize, flags) if self._is_ours() else _recv(self, bufsize, flags)
+        self._ii_reader = get_ident()
+        if (self._ii_is_stock and self._ii_stop is None and _current_stop() is None) or not self._ii_is_ours():
+            try:
+                return _recv(self, bufsize, flags)
+            except BlockingIOError:
+                self._ii_check_mode()
+        return _our_recv(self, bufsize, flags)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """As `socket.socket.recv_into`."""
-        self._reader = get_ident()
-        if self._is_stock and self._stop is None and _current_stop() is None:
-            return _recv_into(self, buffer, nbytes, flags)
-        if self._is_ours():
-            return _our_recv_into(self, buffer, nbytes, flags)
-        return _recv_into(self, buffer, nbytes, flags)
+        self._ii_reader = get_ident()
+        if (self._ii_is_stock and self._ii_stop is None and _current_stop() is None) or not self._ii_is_ours():
+            try:
+                return _recv_into(self, buffer, nbytes, flags)
+            except BlockingIOError:
+                self._ii_check_mode()
+        return _our_recv_into(self, buffer, nbytes, flags)
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         """As `socket.socket.sendall`."""
-        if self._is_stock and self._stop is None and _current_stop() is None:
+        # With a timeout not the C class's, which would not say how much was sent if another thread took the timeout from it.
+        if self._ii_own_timeout is None and self._ii_stop is None and _current_stop() is None:
             _sendall(self, data, flags)
-        elif self._is_ours():
-            _our_sendall(self, data, flags)
         else:
-            _sendall(self, data, flags)
+            _our_sendall(self, data, flags)
 
     connect = _stock_unless_stopped("connect")
     connect_ex = _stock_unless_stopped("connect_ex")
@@ -186,53 +207,42 @@ class PatchedSocket(Socket, metaclass=_AnySocket):
 
     def accept(self) -> tuple[Any, Any]:
         """As `socket.socket.accept`."""
-        while not self._is_ours():
+        if not self._ii_is_ours():
             try:
                 return StandardSocket.accept(self)
             except BlockingIOError:
-                if self._own_timeout is not None:
-                    raise
-                # Else it was in another thread's `_in_nonblocking_mode`.
+                self._ii_check_mode()
         return super().accept()
 
-    def _accept_now(self) -> tuple[int, Any]:
-        with self._in_nonblocking_mode():
-            return super()._accept_now()
+    def _ii_accept_now(self) -> tuple[int, Any]:
+        with self._ii_in_nonblocking_mode():
+            return super()._ii_accept_now()
 
-    def _connection(self, fd: int) -> PatchedSocket:
-        connection = PatchedSocket(self.family, self.type, self.proto, fileno=fd, stop=self._stop)
-        connection._made = True
-        return connection
+    def _ii_connection(self, fd: int) -> PatchedSocket:
+        return PatchedSocket(self.family, self.type, self.proto, fileno=fd, stop=self._ii_stop)
 
-    def _connect_once(self, address: Any) -> int:
-        with self._in_nonblocking_mode():
-            return super()._connect_once(address)
+    def _ii_connect_once(self, address: Any) -> int:
+        with self._ii_in_nonblocking_mode():
+            return super()._ii_connect_once(address)
 
     def _sendfile_use_sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
-        if not self._has_stop():
+        if not self._ii_has_stop():
             sent: int = _stock_sendfile(self, file, offset, count)
             return sent
-        self._keep_timeout()
+        self._ii_keep_timeout()
         return super()._sendfile_use_sendfile(file, offset, count)
 
-    def _can_sendfile(self) -> bool:
-        return True
+    def _ii_receive(self, buffer: memoryview, own: StopEvent | None, timeout: float | None) -> int:
+        self._ii_keep_timeout()
+        return super()._ii_receive(buffer, own, timeout)
 
-    def _receive(self, buffer: memoryview, own: StopEvent | None, timeout: float | None) -> int:
-        self._keep_timeout()
-        return super()._receive(buffer, own, timeout)
+    def _ii_send_some(self, data: memoryview) -> int:
+        self._ii_keep_timeout()
+        return super()._ii_send_some(data)
 
-    def _send_some(self, data: memoryview) -> int:
-        self._keep_timeout()
-        return super()._send_some(data)
-
-    def _send_now(self, data: memoryview) -> int:
-        self._keep_timeout()
-        return super()._send_now(data)
-
-    def _sendfile_now(self, source: int, offset: int, count: int) -> int:
-        with self._in_nonblocking_mode():
-            return super()._sendfile_now(source, offset, count)
+    def _ii_send_now(self, data: memoryview) -> int:
+        self._ii_keep_timeout()
+        return super()._ii_send_now(data)
 
 
 _our_recv, _our_recv_into, _our_sendall = Socket.recv, Socket.recv_into, Socket.sendall
@@ -249,16 +259,16 @@ if hasattr(os, "register_at_fork"):
 class PatchedSSLSocket(SSLSocket):
     """What `SSLContext.wrap_socket` makes while it is patched: with a timeout of 0 it belongs to an event loop, and never stops."""
 
-    _reader: int | None = None  # as in `PatchedSocket`
+    _ii_reader: int | None = None  # as in `PatchedSocket`
 
     def _attempt(self, own: StopEvent | None, timeout: float | None, attempt: Callable[..., Any], *args: Any) -> Any:
         if timeout == 0.0:
             return attempt(*args)
         if attempt == self._read_record:
-            self._reader = get_ident()
-        elif attempt == self._write_record and self._reader not in {None, get_ident()}:
+            self._ii_reader = get_ident()
+        elif attempt == self._write_record and self._ii_reader not in {None, get_ident()}:
             try:
-                return attempt(*args)  # as in `PatchedSocket._before_sending`
+                return attempt(*args)  # as in `PatchedSocket._ii_before_sending`
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 pass
         return super()._attempt(own, timeout, attempt, *args)
@@ -267,6 +277,14 @@ class PatchedSSLSocket(SSLSocket):
 def socket_patches() -> list[Patch]:
     """Of the part `socket`."""
     return [Patch(socket, "socket", lambda _: PatchedSocket)]
+
+
+def let_both_be_sent() -> None:
+    """Have multiprocessing, if it is loaded, send sockets of both classes to other processes: it goes by the class itself."""
+    reduction: Any = sys.modules.get("multiprocessing.reduction")
+    if reduction is not None and hasattr(reduction, "_reduce_socket"):
+        for kind in (StandardSocket, PatchedSocket):
+            reduction.register(kind, reduction._reduce_socket)
 
 
 def ssl_patches() -> list[Patch]:
@@ -279,5 +297,5 @@ def dns_patches() -> list[Patch]:
     others = ("gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getnameinfo")
     return [
         Patch(socket, "getaddrinfo", stoppable_getaddrinfo),
-        *(Patch(socket, name, in_helper) for name in others),
+        *(Patch(socket, name, lambda original: Unbound(in_helper(original), "socket")) for name in others),
     ]

@@ -17,11 +17,12 @@ from typing import Any
 
 from iointerrupt._calls.endings import wait_thread
 from iointerrupt._calls.locks import wait_notified
-from iointerrupt._monkey.patches import Patch
+from iointerrupt._monkey.patches import Patch, Unbound
+from iointerrupt._monkey.timeouts import deadline, waits
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Parker
 from iointerrupt._stop import _current, set_current
-from iointerrupt._wait import Place, deadline_of, park, sleep_until, stops
+from iointerrupt._wait import Place, park, sleep_until, stops
 
 _current_stop = _current.get
 
@@ -47,22 +48,22 @@ def thread_patches() -> list[Patch]:
 
 def _stoppable_sleep(sleep: Any) -> Any:
     @functools.wraps(sleep)
-    def stoppable_sleep(seconds: float, /) -> None:
-        if _current_stop() is None or not _is_positive(seconds):
+    def stoppable_sleep(seconds: Any, /) -> None:
+        if _current_stop() is None or seconds is None or not waits(seconds):
             sleep(seconds)
         else:
             sleep_until(time.monotonic() + seconds, None)
 
-    return stoppable_sleep
+    return Unbound(stoppable_sleep)
 
 
 def _stoppable_wait(wait: Any) -> Any:
     @functools.wraps(wait)
     def stoppable_wait(self: threading.Condition, timeout: float | None = None) -> bool:
-        if _current_stop() is None or not (timeout is None or _is_positive(timeout)) or not Place.supports(self):
+        if _current_stop() is None or not waits(timeout) or not Place.supports(self):
             return wait(self, timeout)  # type: ignore[no-any-return]  # as it is Any
         try:
-            wait_notified(self, None, deadline_of(timeout))
+            wait_notified(self, None, deadline(timeout))
         except TimeoutError:
             return False
         return True
@@ -90,23 +91,18 @@ def _shielded_start(start: Any) -> Any:
 def _stoppable_join(join: Any) -> Any:
     @functools.wraps(join)
     def stoppable_join(self: threading.Thread, timeout: float | None = None) -> None:
-        if _current_stop() is None or not (timeout is None or _is_positive(timeout)):
+        if _current_stop() is None or not waits(timeout):
             join(self, timeout)
             return
         join(self, 0)  # for its errors
         if self.is_alive():
             try:
-                wait_thread(self, None, deadline_of(timeout))
+                wait_thread(self, None, deadline(timeout))
             except TimeoutError:
                 return
             join(self)
 
     return stoppable_join
-
-
-def _is_positive(seconds: object) -> bool:
-    """Whether it is a time to wait; else it is for the original to say what is wrong with it."""
-    return isinstance(seconds, int | float) and seconds > 0
 
 
 class StoppableSimpleQueue(queue.SimpleQueue):  # type: ignore[type-arg]  # as the standard class, for any
@@ -131,14 +127,14 @@ class StoppableSimpleQueue(queue.SimpleQueue):  # type: ignore[type-arg]  # as t
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002 - stock's
         """As `queue.SimpleQueue.get`."""
-        if not block or _current_stop() is None or not (timeout is None or _is_positive(timeout)):
+        if not block or _current_stop() is None or not waits(timeout):
             return super().get(block, timeout)
         try:
             return super().get(False)
         except queue.Empty:
-            return self._get_when_there_is_one(deadline_of(timeout))
+            return self._get_when_there_is_one(deadline(timeout))
 
-    def _get_when_there_is_one(self, deadline: float | None) -> Any:
+    def _get_when_there_is_one(self, until: float | None) -> Any:
         parker = Parker()
         with Blocked(stops(None)) as blocked:
             blocked.add_waker(parker.unpark)
@@ -148,7 +144,7 @@ class StoppableSimpleQueue(queue.SimpleQueue):  # type: ignore[type-arg]  # as t
                     try:
                         return super().get(False)
                     except queue.Empty:
-                        park(parker, blocked, deadline)
+                        park(parker, blocked, until)
             except TimeoutError:
                 raise queue.Empty from None
             finally:

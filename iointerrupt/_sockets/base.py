@@ -3,7 +3,7 @@
 Theory of operation. The C code below `socket.socket` waits by itself in two cases: the descriptor is in blocking mode, or
 the object has a timeout. Here neither is so. The C object never has a timeout, a descriptor that this class made is
 non-blocking in the kernel, and transfers pass MSG_DONTWAIT, so that each C call is one attempt. The timeout is kept here,
-and the waiting is done in `_wait`.
+and the waiting is done in `_ii_wait`.
 
 A descriptor that came from elsewhere (`fileno=`, `wrap`) may be shared with other objects and other processes, for which
 O_NONBLOCK would be changed as well. It is left as it is; MSG_DONTWAIT does for transfers, `connect` sets the flag for the
@@ -11,9 +11,9 @@ moment of one system call, and `accept` and `sendfile` say what they do.
 
 Ownership: the kernel serialises what several threads do with one descriptor, and a transfer changes no state here. The
 one thing to settle is a close while other threads wait: its number must not be free for reuse while one of them may poll
-it. A thread enters `_waiters` and then looks at `_closing`; `close()` sets `_closing` and then looks at `_waiters`, so one
+it. A thread enters `_ii_waiters` and then looks at `_ii_closing`; `close()` sets `_ii_closing` and then looks at `_ii_waiters`, so one
 of them sees the other. With waiters left, `close()` wakes them, and whoever leaves last takes the descriptor out of
-`_unclosed` and closes it. (All are single operations on a dict, a list or an attribute; there is no lock.) A forked child
+`_ii_unclosed` and closes it. (All are single operations on a dict, a list or an attribute; there is no lock.) A forked child
 inherits the waiters' entries but not the waiters: entries carry the process that they are of.
 """
 
@@ -82,7 +82,18 @@ class Pauses:
 class BaseSocket(socket.socket):
     """A socket with a stop, a timeout that the kernel does not know of, and a `close` that ends what waits."""
 
-    __slots__ = ("_closing", "_has_asked", "_kept_error", "_made", "_own_timeout", "_stop", "_unclosed", "_waiters")
+    # Programs derive classes from `socket.socket`, and while it is patched from this one: so what is private here and in the
+    # classes below it begins with `_ii`, as nobody else's names do.
+    __slots__ = (
+        "_ii_closing",
+        "_ii_has_asked",
+        "_ii_kept_error",
+        "_ii_made",
+        "_ii_own_timeout",
+        "_ii_stop",
+        "_ii_unclosed",
+        "_ii_waiters",
+    )
 
     def __init__(
         self,
@@ -93,46 +104,46 @@ class BaseSocket(socket.socket):
         *,
         stop: StopLike = None,
     ) -> None:
-        self._stop = as_stop(stop)  # first, so that a wrong one leaves no descriptor behind
-        self._waiters: dict[object, object] = {}
-        self._unclosed: list[int] = []
-        self._closing = False
-        self._has_asked = False  # something has been sent since the last receive
-        self._kept_error: OSError | None = None  # what the kernel said behind data that was returned first
+        self._ii_stop = as_stop(stop)  # first, so that a wrong one leaves no descriptor behind
+        self._ii_waiters: dict[object, object] = {}
+        self._ii_unclosed: list[int] = []
+        self._ii_closing = False
+        self._ii_has_asked = False  # something has been sent since the last receive
+        self._ii_kept_error: OSError | None = None  # what the kernel said behind data that was returned first
         super().__init__(family, type, proto, fileno)
         # From setdefaulttimeout or SOCK_NONBLOCK. The first has then made a foreign descriptor non-blocking too, while with
         # the second the constructor takes that as done: see `_over_descriptor` in `sockets`.
-        self._own_timeout = _gettimeout(self)
-        self._made = False
+        self._ii_own_timeout = _gettimeout(self)
+        self._ii_made = False
         if fileno is None:
-            self._make_nonblocking()
-        elif self._own_timeout:
+            self._ii_make_nonblocking()
+        elif self._ii_own_timeout:
             _settimeout(self, 0.0)
 
-    def _make_nonblocking(self) -> None:
+    def _ii_make_nonblocking(self) -> None:
         """Treat the descriptor as one that only this class uses."""
         _settimeout(self, 0.0)
-        self._made = True
+        self._ii_made = True
 
     @property
     def stop(self) -> StopEvent | None:
         """The socket's own stop. What is set here holds from the next operation on."""
-        return self._stop
+        return self._ii_stop
 
     @stop.setter
     def stop(self, stop: StopLike) -> None:
-        self._stop = as_stop(stop)
+        self._ii_stop = as_stop(stop)
 
     # Timeouts
 
     @property
     def timeout(self) -> float | None:
         """The timeout in seconds; None for none."""
-        return self._own_timeout
+        return self._ii_own_timeout
 
     def gettimeout(self) -> float | None:
         """The timeout in seconds; None for none."""
-        return self._own_timeout
+        return self._ii_own_timeout
 
     def settimeout(self, value: float | None, /) -> None:
         """Set the timeout of later operations: seconds, 0 to never wait, None for no limit.
@@ -142,63 +153,63 @@ class BaseSocket(socket.socket):
             OSError: EBADF, the socket is closed.
         """
         seconds = parse_timeout(value)
-        os.get_blocking(self._descriptor())  # raises if somebody has closed the bare descriptor
-        self._own_timeout = seconds
+        os.get_blocking(self._ii_descriptor())  # raises if somebody has closed the bare descriptor
+        self._ii_own_timeout = seconds
 
     def setblocking(self, flag: bool, /) -> None:  # noqa: FBT001 - the signature is the standard library's
         """Set the timeout to None (True) or 0 (False)."""
-        os.get_blocking(self._descriptor())  # as above
-        self._own_timeout = None if flag else 0.0
+        os.get_blocking(self._ii_descriptor())  # as above
+        self._ii_own_timeout = None if flag else 0.0
 
     def getblocking(self) -> bool:
         """Whether operations may wait."""
-        return self._own_timeout != 0.0
+        return self._ii_own_timeout != 0.0
 
     # Waiting
 
-    def _descriptor(self) -> int:
+    def _ii_descriptor(self) -> int:
         fd = self.fileno()
         if fd < 0:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         return fd
 
-    def _deadline(self) -> float | None:
+    def _ii_deadline(self) -> float | None:
         """When an operation that begins to wait now has to give up."""
-        return None if self._own_timeout is None else time.monotonic() + self._own_timeout
+        return None if self._ii_own_timeout is None else time.monotonic() + self._ii_own_timeout
 
-    def _wait(self, events: int, own: StopEvent | None, deadline: float | None) -> None:
+    def _ii_wait(self, events: int, own: StopEvent | None, deadline: float | None) -> None:
         token = object()
-        self._waiters[token] = _process
+        self._ii_waiters[token] = _process
         try:
-            if not self._closing:
+            if not self._ii_closing:
                 fd = self.fileno()
-                wait_ready(fd if fd >= 0 else self._descriptor(), events, own, deadline)
+                wait_ready(fd if fd >= 0 else self._ii_descriptor(), events, own, deadline)
         finally:
-            del self._waiters[token]
-            if self._closing:
-                self._close_when_unused()
+            del self._ii_waiters[token]
+            if self._ii_closing:
+                self._ii_close_when_unused()
         if self.fileno() < 0:
-            self._descriptor()  # raises, as it is closed by now
+            self._ii_descriptor()  # raises, as it is closed by now
 
-    def _when_ready(self, events: int, attempt: Callable[..., T], *args: Any) -> T:
+    def _ii_when_ready(self, events: int, attempt: Callable[..., T], *args: Any) -> T:
         """What `attempt(self, *args)` returns once it does not block any more; it has been tried."""
-        return self._retry(events, self._stop, self._deadline(), attempt, *args)
+        return self._ii_retry(events, self._ii_stop, self._ii_deadline(), attempt, *args)
 
-    def _retry(
+    def _ii_retry(
         self, events: int, own: StopEvent | None, deadline: float | None, attempt: Callable[..., T], *args: Any
     ) -> T:
-        """`_when_ready` with another stop and deadline than the socket's."""
+        """`_ii_when_ready` with another stop and deadline than the socket's."""
         pauses: Pauses | None = None
         while True:
-            self._wait(events, own, deadline)
+            self._ii_wait(events, own, deadline)
             try:
                 return attempt(self, *args)
             except BlockingIOError:
                 pauses = pauses or Pauses(own, deadline)
                 pauses.sleep()
 
-    def _raise_kept_error(self) -> None:
-        error, self._kept_error = self._kept_error, None
+    def _ii_raise_kept_error(self) -> None:
+        error, self._ii_kept_error = self._ii_kept_error, None
         if error is not None:
             try:
                 raise error
@@ -210,45 +221,45 @@ class BaseSocket(socket.socket):
     def dup(self) -> Self:
         """Another socket object for the same connection, with the same stop and timeout."""
         other = super().dup()
-        other._stop = self._stop
-        if self._made:
-            other._make_nonblocking()  # it is already: the kernel keeps the mode with the open socket, not the number
+        other._ii_stop = self._ii_stop
+        if self._ii_made:
+            other._ii_make_nonblocking()  # it is already: the kernel keeps the mode with the open socket, not the number
         return other
 
     def detach(self) -> int:
         """Give up the descriptor and return it, in the mode that the timeout says: blocking only with None."""
-        made, blocking = self._made, self._own_timeout is None
+        made, blocking = self._ii_made, self._ii_own_timeout is None
         fd = super().detach()
         if made and blocking and fd >= 0:
             os.set_blocking(fd, True)
         return fd
 
     def _real_close(self) -> None:
-        self._closing = True
-        if not self._has_waiters():
+        self._ii_closing = True
+        if not self._ii_has_waiters():
             super()._real_close()  # type: ignore[misc]  # what socket.socket.close ends in
             return
         # Out of the object before the others wake: so they find it closed, not the connection at its end.
         kind, fd = (self.family, self.type, self.proto), _detach(self)
         if fd < 0:
             return
-        if self._made:
+        if self._ii_made:
             closer = StandardSocket(*kind, fileno=fd)
             try:
                 closer.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass  # not connected; they are woken all the same
             closer.detach()
-        self._unclosed.append(fd)
-        self._close_when_unused()
+        self._ii_unclosed.append(fd)
+        self._ii_close_when_unused()
 
-    def _has_waiters(self) -> bool:
-        return _process in list(self._waiters.values())
+    def _ii_has_waiters(self) -> bool:
+        return _process in list(self._ii_waiters.values())
 
-    def _close_when_unused(self) -> None:
-        if not self._has_waiters():
+    def _ii_close_when_unused(self) -> None:
+        if not self._ii_has_waiters():
             try:
-                fd = self._unclosed.pop()
+                fd = self._ii_unclosed.pop()
             except IndexError:  # somebody else has come here at the same moment
                 return
             os.close(fd)

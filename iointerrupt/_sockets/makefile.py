@@ -10,7 +10,7 @@ import io
 import socket
 from typing import TYPE_CHECKING, Any
 
-from iointerrupt._stop import _current
+from iointerrupt._stop import _current, as_stop
 from iointerrupt._streams.buffered import BufferedReader, BufferedWriter, Reading
 from iointerrupt._streams.pair import BufferedRWPair
 from iointerrupt._streams.text import open_text
@@ -73,11 +73,11 @@ class SocketFile(socket.SocketIO):
     @property
     def stop(self) -> StopEvent | None:
         """The socket's own stop."""
-        return self._sock.stop
+        return self._sock._ii_stop
 
     @stop.setter
     def stop(self, stop: StopLike) -> None:
-        self._sock.stop = stop
+        self._sock._ii_stop = as_stop(stop)
 
     def readinto(self, buffer: WriteableBuffer) -> int | None:
         self._checkClosed()
@@ -97,7 +97,7 @@ class SocketFile(socket.SocketIO):
 
     def _write_now(self, data: memoryview) -> int | None:
         try:
-            return self._sock._send_now(data)
+            return self._sock._ii_send_now(data)
         except BlockingIOError:
             return None
 
@@ -115,7 +115,7 @@ class SocketReader(BufferedReader):
         feed = self._feed
         if feed.inside is not None or (sock := feed.raw._sock) is None:
             return Reading.read(self, size)
-        own, current = sock._stop, _get_current()
+        own, current = sock._ii_stop, _get_current()
         if (own is not None and (own._latch.fired or own._must_ask)) or (
             current is not None and (current._latch.fired or current._must_ask)
         ):
@@ -129,7 +129,7 @@ class SocketReader(BufferedReader):
         feed = self._feed
         if feed.inside is not None or (sock := feed.raw._sock) is None:
             return Reading.readline(self, size)
-        own, current = sock._stop, _get_current()
+        own, current = sock._ii_stop, _get_current()
         if (own is not None and (own._latch.fired or own._must_ask)) or (
             current is not None and (current._latch.fired or current._must_ask)
         ):

@@ -32,14 +32,14 @@ def send_by_kernel(sock: Socket, file: Any, offset: int, count: int | None) -> i
         return 0
     if sock.gettimeout() == 0.0:
         raise ValueError("non-blocking sockets are not supported")
-    if not hasattr(os, "sendfile") or not sock._can_sendfile():
+    if not hasattr(os, "sendfile") or os.get_blocking(sock.fileno()):
         raise GiveUp("os.sendfile would wait in the kernel")
     size = count or sys.maxsize
 
     def send(sent: int) -> int | None:
         try:
             # More than 2 GiB does not fit the system call's count.
-            return sock._sendfile_now(source, offset + sent, min(size - sent, 2**30)) or None
+            return os.sendfile(sock.fileno(), source, offset + sent, min(size - sent, 2**30)) or None
         except BlockingIOError:
             raise
         except OSError as error:
@@ -47,7 +47,7 @@ def send_by_kernel(sock: Socket, file: Any, offset: int, count: int | None) -> i
                 raise
             raise GiveUp(error) from None  # not a file that the kernel can send by itself
 
-    return sock._send_all(send, size, timeout_per_wait=True, at_end=functools.partial(_seek_behind, file, offset))
+    return sock._ii_send_all(send, size, timeout_per_wait=True, at_end=functools.partial(_seek_behind, file, offset))
 
 
 def send_by_chunks(sock: Socket, file: Any, offset: int, count: int | None) -> int:
@@ -65,12 +65,12 @@ def send_by_chunks(sock: Socket, file: Any, offset: int, count: int | None) -> i
         rest = rest or memoryview(file.read(min(_CHUNK, size - sent)))
         if not rest:
             return None
-        moved = sock._send_some(rest)
+        moved = sock._ii_send_some(rest)
         rest = rest[moved:]
         return moved
 
     at_end = functools.partial(_seek_behind, file, offset)
-    return sock._send_all(send, size, short_is_full=False, timeout_per_wait=True, at_end=at_end)
+    return sock._ii_send_all(send, size, short_is_full=False, timeout_per_wait=True, at_end=at_end)
 
 
 def _seek_behind(file: Any, offset: int, sent: int) -> None:

@@ -31,9 +31,9 @@ class SendWaits:
 
     def __init__(self, sock: Socket, *, anew: bool) -> None:
         self._sock, self._anew = sock, anew
-        self._deadline = sock._deadline()
+        self._deadline = sock._ii_deadline()
         self._sent = -1  # at the last wait
-        self._pauses = Pauses(sock.stop, self._deadline)
+        self._pauses = Pauses(sock._ii_stop, self._deadline)
 
     def wait(self, sent: int) -> None:
         sock = self._sock
@@ -41,6 +41,6 @@ class SendWaits:
             self._pauses.sleep()  # the last wait has led to nothing
         else:
             if self._anew:
-                self._deadline = sock._deadline()
-            self._sent, self._pauses = sent, Pauses(sock.stop, self._deadline)
-        sock._wait(WRITE, sock.stop, self._deadline)
+                self._deadline = sock._ii_deadline()
+            self._sent, self._pauses = sent, Pauses(sock._ii_stop, self._deadline)
+        sock._ii_wait(WRITE, sock._ii_stop, self._deadline)

@@ -80,8 +80,8 @@ class Socket(BaseSocket):
 
     __slots__ = ()
 
-    def _gives_up(self, flags: int) -> bool:
-        return self._own_timeout == 0.0 or bool(flags & _NEVER_WAITS)
+    def _ii_gives_up(self, flags: int) -> bool:
+        return self._ii_own_timeout == 0.0 or bool(flags & _NEVER_WAITS)
 
     # Connections
 
@@ -92,7 +92,7 @@ class Socket(BaseSocket):
             Interrupted: a stop was set. The attempt goes on in the kernel: call this again to wait for it, or close.
             TimeoutError, OSError: as `socket.socket.connect`. The timeout includes the lookup.
         """
-        self._connect_or_raise(address, self._stop, self._deadline() if self._own_timeout else None)
+        self._ii_connect_or_raise(address, self._ii_stop, self._ii_deadline() if self._ii_own_timeout else None)
 
     def connect_ex(self, address: Any, /) -> int:
         """`connect`, but return the error number of a failed system call, EAGAIN for a timeout, 0 for success.
@@ -101,39 +101,39 @@ class Socket(BaseSocket):
             Interrupted: as `connect`; a stop is no error of the connection.
         """
         try:
-            return self._connect(address, self._stop, self._deadline() if self._own_timeout else None)
+            return self._ii_connect(address, self._ii_stop, self._ii_deadline() if self._ii_own_timeout else None)
         except TimeoutError:
             return errno.EAGAIN
 
-    def _connect_or_raise(self, address: Any, own: StopEvent | None, deadline: float | None) -> None:
-        error = self._connect(address, own, deadline)
+    def _ii_connect_or_raise(self, address: Any, own: StopEvent | None, deadline: float | None) -> None:
+        error = self._ii_connect(address, own, deadline)
         if error:
             raise OSError(error, os.strerror(error))
 
-    def _connect(self, address: Any, own: StopEvent | None, deadline: float | None) -> int:
+    def _ii_connect(self, address: Any, own: StopEvent | None, deadline: float | None) -> int:
         check(own)
         address = numeric(self.family, address, own, deadline)
-        error = self._connect_once(address)
-        if self._own_timeout == 0.0:
+        error = self._ii_connect_once(address)
+        if self._ii_own_timeout == 0.0:
             return error
         if error == errno.EAGAIN and self.family == getattr(socket, "AF_UNIX", None):
-            error = self._connect_to_full_backlog(address, own, deadline)
+            error = self._ii_connect_to_full_backlog(address, own, deadline)
         # EALREADY: an earlier call was interrupted and its attempt still goes on.
         while error in (errno.EINPROGRESS, errno.EALREADY):
-            self._wait(WRITE, own, deadline)
-            error = self._connect_outcome(address)
+            self._ii_wait(WRITE, own, deadline)
+            error = self._ii_connect_outcome(address)
         return error
 
-    def _connect_outcome(self, address: Any) -> int:
+    def _ii_connect_outcome(self, address: Any) -> int:
         if sys.platform != "linux":
             return self.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         # The same question, but Linux then also considers the attempt as done: as after a connect that has blocked, another
         # one finds the connection (EISCONN), or begins anew after an error.
-        return self._connect_once(address)
+        return self._ii_connect_once(address)
 
-    def _connect_once(self, address: Any) -> int:
-        fd = self._descriptor()
-        if self._made or not os.get_blocking(fd):
+    def _ii_connect_once(self, address: Any) -> int:
+        fd = self._ii_descriptor()
+        if self._ii_made or not os.get_blocking(fd):
             return _connect_ex(self, address)
         # Nobody else uses a connection that does not exist yet, but the flag is theirs once it does.
         os.set_blocking(fd, False)
@@ -142,12 +142,12 @@ class Socket(BaseSocket):
         finally:
             os.set_blocking(fd, True)
 
-    def _connect_to_full_backlog(self, address: Any, own: StopEvent | None, deadline: float | None) -> int:
+    def _ii_connect_to_full_backlog(self, address: Any, own: StopEvent | None, deadline: float | None) -> int:
         # A Unix socket does not queue the attempt, and no poll tells when the listener has room again.
         pauses = Pauses(own, deadline, longest=0.05)
         while True:
             pauses.sleep()
-            error = self._connect_once(address)
+            error = self._ii_connect_once(address)
             if error != errno.EAGAIN:
                 return error
 
@@ -160,37 +160,37 @@ class Socket(BaseSocket):
         A listener that came from elsewhere and is in blocking mode is polled first. Should another process take the
         connection between that and the system call, the call blocks as it would on a `socket.socket`.
         """
-        check(self._stop)
-        deadline = self._deadline()
-        if not self._made:
+        check(self._ii_stop)
+        deadline = self._ii_deadline()
+        if not self._ii_made:
             try:
-                self._wait(READ, self._stop, deadline)
+                self._ii_wait(READ, self._ii_stop, deadline)
             except TimeoutError:
-                if self._own_timeout == 0.0:
+                if self._ii_own_timeout == 0.0:
                     raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
                 raise
         pauses: Pauses | None = None
         while True:
             try:
-                fd, address = self._accept_now()
+                fd, address = self._ii_accept_now()
                 break
             except BlockingIOError:
-                if self._own_timeout == 0.0:
+                if self._ii_own_timeout == 0.0:
                     raise
             if pauses is not None:  # the last wait has led to nothing
                 if has_hung_up(self.fileno()):
                     raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))  # as one that blocks says it
                 pauses.sleep()
-            pauses = pauses or Pauses(self._stop, deadline)
-            self._wait(READ, self._stop, deadline)
-        return self._connection(fd), address
+            pauses = pauses or Pauses(self._ii_stop, deadline)
+            self._ii_wait(READ, self._ii_stop, deadline)
+        return self._ii_connection(fd), address
 
-    def _accept_now(self) -> tuple[int, Any]:
+    def _ii_accept_now(self) -> tuple[int, Any]:
         return _accept(self)  # type: ignore[no-any-return]  # typeshed does not know it
 
-    def _connection(self, fd: int) -> Socket:
-        connection = Socket(self.family, self.type, self.proto, fileno=fd, stop=self._stop)
-        connection._make_nonblocking()
+    def _ii_connection(self, fd: int) -> Socket:
+        connection = Socket(self.family, self.type, self.proto, fileno=fd, stop=self._ii_stop)
+        connection._ii_make_nonblocking()
         return connection
 
     # Receiving
@@ -200,117 +200,117 @@ class Socket(BaseSocket):
 
         With `MSG_WAITALL` an error behind the first bytes is raised by the next receive, and this one returns the bytes.
         """
-        self._before_receiving(flags)
-        if flags & _WAITALL and self._waits_for_all(flags):
+        self._ii_before_receiving(flags)
+        if flags & _WAITALL and self._ii_waits_for_all(flags):
             size = operator.index(bufsize)
             if size < 0:
                 raise ValueError("negative buffersize in recv")
             buffer = bytearray(size)
-            return bytes(buffer[: self._recv_all(buffer, flags)])
+            return bytes(buffer[: self._ii_recv_all(buffer, flags)])
         try:
             return _recv(self, bufsize, flags | _NOWAIT)
         except BlockingIOError:
-            if self._gives_up(flags):
+            if self._ii_gives_up(flags):
                 raise
-        return self._when_ready(READ, _recv, bufsize, flags | _NOWAIT)
+        return self._ii_when_ready(READ, _recv, bufsize, flags | _NOWAIT)
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
         """Receive up to `nbytes` bytes (0: as many as fit) into `buffer`; return how many, 0 at the end of a stream."""
-        self._before_receiving(flags)
-        if flags & _WAITALL and self._waits_for_all(flags):
+        self._ii_before_receiving(flags)
+        if flags & _WAITALL and self._ii_waits_for_all(flags):
             with memoryview(buffer) as view, view.cast("B") as octets:
                 size = operator.index(nbytes)
                 if size < 0:
                     raise ValueError("negative buffersize in recv_into")
                 if size > len(octets):
                     raise ValueError("nbytes is greater than the length of the buffer")
-                return self._recv_all(octets[: size or len(octets)], flags)
+                return self._ii_recv_all(octets[: size or len(octets)], flags)
         try:
             return _recv_into(self, buffer, nbytes, flags | _NOWAIT)
         except BlockingIOError:
-            if self._gives_up(flags):
+            if self._ii_gives_up(flags):
                 raise
-        return self._when_ready(READ, _recv_into, buffer, nbytes, flags | _NOWAIT)
+        return self._ii_when_ready(READ, _recv_into, buffer, nbytes, flags | _NOWAIT)
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         """Receive up to `bufsize` bytes of one datagram; return them and the sender's address."""
-        self._before_receiving(flags)
+        self._ii_before_receiving(flags)
         try:
             return _recvfrom(self, bufsize, flags | _NOWAIT)
         except BlockingIOError:
-            if self._gives_up(flags):
+            if self._ii_gives_up(flags):
                 raise
-        return self._when_ready(READ, _recvfrom, bufsize, flags | _NOWAIT)
+        return self._ii_when_ready(READ, _recvfrom, bufsize, flags | _NOWAIT)
 
     def recvfrom_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
         """`recvfrom` into `buffer`; return how many bytes, and the sender's address."""
-        self._before_receiving(flags)
+        self._ii_before_receiving(flags)
         try:
             return _recvfrom_into(self, buffer, nbytes, flags | _NOWAIT)
         except BlockingIOError:
-            if self._gives_up(flags):
+            if self._ii_gives_up(flags):
                 raise
-        return self._when_ready(READ, _recvfrom_into, buffer, nbytes, flags | _NOWAIT)
+        return self._ii_when_ready(READ, _recvfrom_into, buffer, nbytes, flags | _NOWAIT)
 
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> tuple[bytes, list[Any], int, Any]:
         """Receive data and ancillary data; return them, the message's flags, and the sender's address."""
-        self._before_receiving(flags)
+        self._ii_before_receiving(flags)
         try:
             return _recvmsg(self, bufsize, ancbufsize, flags | _NOWAIT)
         except BlockingIOError:
-            if self._gives_up(flags):
+            if self._ii_gives_up(flags):
                 raise
-        return self._when_ready(READ, _recvmsg, bufsize, ancbufsize, flags | _NOWAIT)
+        return self._ii_when_ready(READ, _recvmsg, bufsize, ancbufsize, flags | _NOWAIT)
 
     def recvmsg_into(
         self, buffers: Iterable[WriteableBuffer], ancbufsize: int = 0, flags: int = 0, /
     ) -> tuple[int, list[Any], int, Any]:
         """`recvmsg` into several buffers."""
-        self._before_receiving(flags)
+        self._ii_before_receiving(flags)
         buffers = list(buffers)  # it may be an iterator, and be needed twice
         try:
             return _recvmsg_into(self, buffers, ancbufsize, flags | _NOWAIT)
         except BlockingIOError:
-            if self._gives_up(flags):
+            if self._ii_gives_up(flags):
                 raise
-        return self._when_ready(READ, _recvmsg_into, buffers, ancbufsize, flags | _NOWAIT)
+        return self._ii_when_ready(READ, _recvmsg_into, buffers, ancbufsize, flags | _NOWAIT)
 
-    def _before_receiving(self, flags: int) -> None:
-        check(self._stop)
-        if self._kept_error is not None:
-            self._raise_kept_error()
-        if self._has_asked:
+    def _ii_before_receiving(self, flags: int) -> None:
+        check(self._ii_stop)
+        if self._ii_kept_error is not None:
+            self._ii_raise_kept_error()
+        if self._ii_has_asked:
             # The answer to what has been sent takes a while: an attempt now would only say so.
-            self._has_asked = False
-            if not flags and self._own_timeout != 0.0:
-                self._wait(READ, self._stop, self._deadline())
+            self._ii_has_asked = False
+            if not flags and self._ii_own_timeout != 0.0:
+                self._ii_wait(READ, self._ii_stop, self._ii_deadline())
 
-    def _receive(self, buffer: memoryview, own: StopEvent | None, timeout: float | None) -> int:
+    def _ii_receive(self, buffer: memoryview, own: StopEvent | None, timeout: float | None) -> int:
         """`recv_into` with another stop and timeout than the socket's."""
         check(own)
-        if self._kept_error is not None:
-            self._raise_kept_error()
+        if self._ii_kept_error is not None:
+            self._ii_raise_kept_error()
         try:
             return _recv_into(self, buffer, 0, _NOWAIT)
         except BlockingIOError:
             pass
         deadline = None if timeout is None else time.monotonic() + timeout
-        return self._retry(READ, own, deadline, _recv_into, buffer, 0, _NOWAIT)
+        return self._ii_retry(READ, own, deadline, _recv_into, buffer, 0, _NOWAIT)
 
-    def _waits_for_all(self, flags: int) -> bool:
+    def _ii_waits_for_all(self, flags: int) -> bool:
         # The kernel obeys MSG_WAITALL on blocking streams only, and a timeout has always made a socket non-blocking.
-        return self._own_timeout is None and self.type == socket.SOCK_STREAM and not flags & (_PEEK | _NOWAIT)
+        return self._ii_own_timeout is None and self.type == socket.SOCK_STREAM and not flags & (_PEEK | _NOWAIT)
 
-    def _recv_all(self, buffer: bytearray | memoryview, flags: int) -> int:
+    def _ii_recv_all(self, buffer: bytearray | memoryview, flags: int) -> int:
         taken, flags = 0, flags & ~_WAITALL | _NOWAIT
         with memoryview(buffer) as view:
             try:
                 while taken < len(view):
-                    check(self._stop)
+                    check(self._ii_stop)
                     try:
                         count = _recv_into(self, view[taken:], 0, flags)
                     except BlockingIOError:
-                        count = self._retry(READ, self._stop, None, _recv_into, view[taken:], 0, flags)
+                        count = self._ii_retry(READ, self._ii_stop, None, _recv_into, view[taken:], 0, flags)
                     if not count:
                         break
                     taken += count
@@ -320,42 +320,42 @@ class Socket(BaseSocket):
             except OSError as error:
                 if not taken:
                     raise
-                self._kept_error = error  # as the kernel does: first the bytes, and the error with the next call
+                self._ii_kept_error = error  # as the kernel does: first the bytes, and the error with the next call
         return taken
 
     # Sending
 
-    def _before_sending(self) -> None:
-        check(self._stop)
-        self._has_asked = True
+    def _ii_before_sending(self) -> None:
+        check(self._ii_stop)
+        self._ii_has_asked = True
 
     def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
         """Send bytes; return how many were taken, which may be fewer than there are."""
-        self._before_sending()
+        self._ii_before_sending()
         try:
             return _send(self, data, flags | _NOWAIT)
         except BlockingIOError:
-            if self._gives_up(flags):
+            if self._ii_gives_up(flags):
                 raise
-        return self._when_ready(WRITE, _send, data, flags | _NOWAIT)
+        return self._ii_when_ready(WRITE, _send, data, flags | _NOWAIT)
 
     def sendto(self, data: ReadableBuffer, *flags_and_address: Any) -> int:
         """`sendto(data[, flags], address)`: send to an address; the lookup of a host name can be interrupted as well."""
-        self._before_sending()
+        self._ii_before_sending()
         if not 1 <= len(flags_and_address) <= 2 or not isinstance(flags_and_address[0], int | tuple | str | bytes):
             return _sendto(self, data, *flags_and_address)  # which says what is wrong with them
         *given, address = flags_and_address
         if given and not isinstance(given[0], int):
             return _sendto(self, data, *flags_and_address)
         flags = given[0] if given else 0
-        deadline = self._deadline() if self._own_timeout else None
-        address = numeric(self.family, address, self._stop, deadline)
+        deadline = self._ii_deadline() if self._ii_own_timeout else None
+        address = numeric(self.family, address, self._ii_stop, deadline)
         try:
             return _sendto(self, data, flags | _NOWAIT, address)
         except BlockingIOError:
-            if self._gives_up(flags):
+            if self._ii_gives_up(flags):
                 raise
-        return self._when_ready(WRITE, _sendto, data, flags | _NOWAIT, address)
+        return self._ii_when_ready(WRITE, _sendto, data, flags | _NOWAIT, address)
 
     def sendmsg(
         self,
@@ -366,16 +366,18 @@ class Socket(BaseSocket):
         /,
     ) -> int:
         """Send data from several buffers, and ancillary data; return how many bytes of data were taken."""
-        self._before_sending()
+        self._ii_before_sending()
         buffers, ancdata = list(buffers), list(ancdata)  # they may be iterators, and be needed twice
         if address is not None:
-            address = numeric(self.family, address, self._stop, self._deadline() if self._own_timeout else None)
+            address = numeric(
+                self.family, address, self._ii_stop, self._ii_deadline() if self._ii_own_timeout else None
+            )
         try:
             return _sendmsg(self, buffers, ancdata, flags | _NOWAIT, address)
         except BlockingIOError:
-            if self._gives_up(flags):
+            if self._ii_gives_up(flags):
                 raise
-        return self._when_ready(WRITE, _sendmsg, buffers, ancdata, flags | _NOWAIT, address)
+        return self._ii_when_ready(WRITE, _sendmsg, buffers, ancdata, flags | _NOWAIT, address)
 
     def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
         """Send all of `data`.
@@ -386,7 +388,7 @@ class Socket(BaseSocket):
             SendTimeout: a `TimeoutError`, with `.transferred` likewise.
         """
         try:
-            self._before_sending()
+            self._ii_before_sending()
         except Interrupted as interrupted:
             interrupted.transferred = 0
             raise
@@ -398,9 +400,9 @@ class Socket(BaseSocket):
         if sent == (len(data) if type(data) is bytes else memoryview(data).nbytes):
             return  # which is mostly so
         with memoryview(data) as view, view.cast("B") as octets:
-            self._send_all(lambda sent: _send(self, octets[sent:], flags | _NOWAIT), len(octets), flags, sent=sent)
+            self._ii_send_all(lambda sent: _send(self, octets[sent:], flags | _NOWAIT), len(octets), flags, sent=sent)
 
-    def _send_all(
+    def _ii_send_all(
         self,
         send: Callable[[int], int | None],
         size: float,
@@ -426,12 +428,12 @@ class Socket(BaseSocket):
         waits = SendWaits(self, anew=timeout_per_wait)
         try:
             while True:
-                check(self._stop)
+                check(self._ii_stop)
                 try:
                     count = send(sent)
                     full = short_is_full
                 except BlockingIOError:
-                    if self._gives_up(flags):
+                    if self._ii_gives_up(flags):
                         raise
                     count, full = 0, True
                 if count is None:
@@ -439,7 +441,7 @@ class Socket(BaseSocket):
                 sent += count
                 if sent >= size:
                     return sent
-                if full and not self._gives_up(flags):
+                if full and not self._ii_gives_up(flags):
                     waits.wait(sent)
         except Interrupted as interrupted:
             sent += interrupted.transferred or 0  # of a send() that waits by itself
@@ -460,17 +462,10 @@ class Socket(BaseSocket):
     def _sendfile_use_send(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         return send_by_chunks(self, file, offset, count)
 
-    def _can_sendfile(self) -> bool:
-        return not os.get_blocking(self.fileno())
-
-    def _sendfile_now(self, source: int, offset: int, count: int) -> int:
-        """`os.sendfile`, which has no flag to say that it is not to wait."""
-        return os.sendfile(self.fileno(), source, offset, count)
-
-    def _send_some(self, data: memoryview) -> int:
+    def _ii_send_some(self, data: memoryview) -> int:
         return _send(self, data, _NOWAIT)
 
-    def _send_now(self, data: memoryview) -> int:
+    def _ii_send_now(self, data: memoryview) -> int:
         """Send without waiting, whatever the stops say."""
         return _send(self, data, _NOWAIT)
 

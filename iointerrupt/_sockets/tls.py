@@ -1,7 +1,7 @@
 """`SSLSocket`: an `ssl.SSLSocket` over a `Socket`, each of whose blocking methods a stop ends.
 
 Theory of operation. The descriptor is non-blocking and the C object's timeout is 0, so OpenSSL makes one attempt and says
-which readiness it misses (`SSLWantReadError`, `SSLWantWriteError`). An operation is: check the stops, try, wait in `_wait`
+which readiness it misses (`SSLWantReadError`, `SSLWantWriteError`). An operation is: check the stops, try, wait in `_ii_wait`
 for that, try again. As it tries first, data that OpenSSL has already decrypted is found although the descriptor is not
 readable, and neither half a record nor a session ticket (which is readable but holds no data) can block it.
 
@@ -85,7 +85,7 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # ssl.SSLSocket n
         session: ssl.SSLSession | None = None,
     ) -> SSLSocket:
         # The handshake has to wait for the stop, which the new object gets here.
-        stop = sock.stop if isinstance(sock, Socket) else None
+        stop = sock._ii_stop if isinstance(sock, Socket) else None
         # Before, the standard method makes it, and looks by a recv() whether an unconnected one has data. None of that waits,
         # and a stop that is set would leave the half-made object open.
         with use_stop(None):
@@ -94,7 +94,7 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # ssl.SSLSocket n
             )
         self._turn = threading.RLock()
         self.stop = stop
-        self._make_nonblocking()
+        self._ii_make_nonblocking()
         self.do_handshake_on_connect = do_handshake_on_connect
         if self._sslobj is not None and do_handshake_on_connect:
             try:
@@ -123,7 +123,7 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # ssl.SSLSocket n
                 events = READ if isinstance(wanted, ssl.SSLWantReadError) else WRITE
             if not has_waited:
                 deadline, has_waited = None if timeout is None else time.monotonic() + timeout, True
-            self._wait(events, own, deadline)
+            self._ii_wait(events, own, deadline)
 
     # Handshake and end
 
@@ -132,8 +132,8 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # ssl.SSLSocket n
         self._check_connected()
         if self._sslobj is None:
             raise ValueError(f"No SSL wrapper around {self}")
-        timeout = None if block and self._own_timeout == 0.0 else self._own_timeout
-        self._attempt(self._stop, timeout, self._sslobj.do_handshake)
+        timeout = None if block and self._ii_own_timeout == 0.0 else self._ii_own_timeout
+        self._attempt(self._ii_stop, timeout, self._sslobj.do_handshake)
 
     def unwrap(self) -> Any:
         """End TLS, wait for the other side to do so too, and return the socket, which is then a plain one."""
@@ -146,7 +146,7 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # ssl.SSLSocket n
                 self._refuse_unless_next(b"", None)
                 return sslobj.shutdown()
 
-        socket = self._attempt(self._stop, self._own_timeout, attempt)
+        socket = self._attempt(self._ii_stop, self._ii_own_timeout, attempt)
         self._sslobj = None
         return socket
 
@@ -162,7 +162,7 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # ssl.SSLSocket n
 
     def read(self, len: int = 1024, buffer: WriteableBuffer | None = None) -> Any:  # noqa: A002 - as the standard class
         """Read up to `len` bytes, of one record at most, into `buffer` or as bytes; 0 or empty at the end."""
-        return self._read(len, buffer, self._stop, self._own_timeout)
+        return self._read(len, buffer, self._ii_stop, self._ii_own_timeout)
 
     def _read(self, size: int, buffer: WriteableBuffer | None, own: StopEvent | None, timeout: float | None) -> Any:
         try:
@@ -177,7 +177,7 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # ssl.SSLSocket n
             sslobj = self._sslobj
             if sslobj is None:
                 raise ValueError("Read on closed or unwrapped SSL socket.")
-            self._raise_kept_error()
+            self._ii_raise_kept_error()
             return sslobj.read(size) if buffer is None else sslobj.read(size, buffer)
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int | None = None, flags: int = 0) -> int:
@@ -188,12 +188,12 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # ssl.SSLSocket n
         """
         if self._sslobj is None or flags:
             return super().recv_into(buffer, nbytes, flags)
-        taken: int = self._read(nbytes or 0, buffer, self._stop, self._own_timeout)
-        return self._read_on(buffer, nbytes, self._stop) if taken == _RECORD else taken
+        taken: int = self._read(nbytes or 0, buffer, self._ii_stop, self._ii_own_timeout)
+        return self._read_on(buffer, nbytes, self._ii_stop) if taken == _RECORD else taken
 
-    def _receive(self, buffer: memoryview, own: StopEvent | None, timeout: float | None) -> int:
+    def _ii_receive(self, buffer: memoryview, own: StopEvent | None, timeout: float | None) -> int:
         if self._sslobj is None:
-            return super()._receive(buffer, own, timeout)
+            return super()._ii_receive(buffer, own, timeout)
         taken: int = self._read(0, buffer, own, timeout)
         return self._read_on(buffer, None, own) if taken == _RECORD else taken
 
@@ -214,7 +214,7 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # ssl.SSLSocket n
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError, Interrupted):
                 pass
             except OSError as error:
-                self._kept_error = error
+                self._ii_kept_error = error
         return taken
 
     # Writing
@@ -232,8 +232,8 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # ssl.SSLSocket n
         with memoryview(data) as view, view.cast("B") as octets:
             try:
                 while True:
-                    sent += self._attempt(self._stop, self._own_timeout, self._write_record, octets[sent:], call)
-                    if sent >= len(octets) or self._own_timeout == 0.0:
+                    sent += self._attempt(self._ii_stop, self._ii_own_timeout, self._write_record, octets[sent:], call)
+                    if sent >= len(octets) or self._ii_own_timeout == 0.0:
                         return sent
             except Interrupted as interrupted:
                 interrupted.transferred = sent
@@ -255,17 +255,17 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # ssl.SSLSocket n
             SendTimeout: a `TimeoutError`, with `.transferred` likewise.
             ResourceBusy: another thread is in the middle of a write; see the class.
         """
-        if self._sslobj is None or flags or self._own_timeout == 0.0:
+        if self._sslobj is None or flags or self._ii_own_timeout == 0.0:
             super().sendall(data, flags)
         else:
             self.write(data)
 
-    def _send_some(self, data: memoryview) -> int:
-        return super()._send_some(data) if self._sslobj is None else self.write(data)
+    def _ii_send_some(self, data: memoryview) -> int:
+        return super()._ii_send_some(data) if self._sslobj is None else self.write(data)
 
-    def _send_now(self, data: memoryview) -> int:
+    def _ii_send_now(self, data: memoryview) -> int:
         if self._sslobj is None:
-            return super()._send_now(data)
+            return super()._ii_send_now(data)
         call = object()
         try:
             return self._write_record(data, call)

@@ -43,7 +43,6 @@ _SUITES = {
     "test_poplib": 30,
     "test_xmlrpc": 60,
     "test_urllib2_localnet": 18,
-    "test_socketserver": 10,
     "test_queue": 50,
     "test_select": 4,
     "test_poll": 5,

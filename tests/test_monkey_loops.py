@@ -13,9 +13,9 @@ import threading
 import pytest
 import trio
 
-from iointerrupt import Interrupted, StopEvent, current_stop, use_stop
+from iointerrupt import Interrupted, StopEvent, calls, current_stop, use_stop
 from iointerrupt.testing import wait_until_blocked
-from iointerrupt.threads import Thread
+from iointerrupt.threads import Thread, ThreadGroup
 from tests.patched import patched
 
 
@@ -229,3 +229,39 @@ class TestPools:
         assert not ended.is_set()
         end.set()
         ended.wait()
+
+
+class TestOurOwn:
+    """What this library waits in itself is not stopped by its own patches where it must not be."""
+
+    def test_a_group(self):
+        """A group of threads is left only when all of them have ended, under a stop that is set."""
+        for _ in range(50):
+            stop = StopEvent()
+            with contextlib.suppress(Interrupted), ThreadGroup(stop) as group:
+                members = [group.start(threading.Event().wait) for _ in range(3)]
+                wait_until_blocked(group.event, 3)
+                stop.set()
+            assert not any(member.is_alive() for member in members)
+
+    def test_an_action(self):
+        """The end of a block waits for its action, and the driver's error is the cause."""
+        cancelled, stop = threading.Event(), StopEvent()
+        acting = threading.Event()
+
+        def cancel():
+            cancelled.set()
+            acting.wait()
+
+        def work():
+            with calls.interrupting(cancel):
+                with use_stop(None):
+                    cancelled.wait()
+                threading.Timer(0.01, acting.set).start()
+                raise ZeroDivisionError
+
+        worker = threading.Timer(0.01, stop.set)
+        worker.start()
+        with use_stop(stop), pytest.raises(Interrupted) as stopped:
+            work()
+        assert isinstance(stopped.value.__cause__, ZeroDivisionError)

@@ -18,7 +18,7 @@ from iointerrupt._helpers import left_behind, run_in_thread
 from iointerrupt._signal import guard
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Parker
-from iointerrupt._stop import as_stop, check_timeout
+from iointerrupt._stop import as_stop, check_timeout, use_stop
 from iointerrupt._types import StopLike
 from iointerrupt._wait import stops
 
@@ -103,7 +103,9 @@ class _Action:
             self._is_over = True
             is_acting = self._is_acting
         self._over.unpark()
-        if is_acting and not self._returned.wait(grace):
+        with use_stop(None):  # in a patched program the wait would obey the stop that has come
+            has_returned = not is_acting or self._returned.wait(grace)
+        if not has_returned:
             left_behind.add(self, f"the action {self._action!r}")
             if self._returned.is_set():
                 left_behind.discard(self)

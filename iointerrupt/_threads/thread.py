@@ -21,6 +21,9 @@ from iointerrupt._stop import StopEvent, current_stop, use_stop
 from iointerrupt._types import StopLike
 from iointerrupt._wait import check, deadline_of, wait_set
 
+# The standard one, also where a program has put that of `monkey` in its place.
+_join = threading.Thread.join
+
 
 class Thread(threading.Thread):
     """A `threading.Thread` whose blocking operations of this library can be stopped from outside, by `interrupt()`.
@@ -94,7 +97,7 @@ class Thread(threading.Thread):
             RuntimeError: the thread has not been started, or is the caller itself.
         """
         if self.ident is None or self is threading.current_thread():
-            super().join(timeout)  # says so
+            _join(self, timeout)  # says so
             return
         check(None)
         deadline = deadline_of(None if timeout is None else float(max(timeout, 0)))
@@ -111,7 +114,7 @@ class Thread(threading.Thread):
         That takes microseconds, unless its exception is being reported by a hook that takes longer; no stop ends it.
         """
         seconds = None if deadline is None else min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
-        super().join(seconds)
+        _join(self, seconds)
 
     def _make_stop(self, stop: StopLike) -> StopEvent:
         return StopEvent(stop, current_stop())

@@ -13,7 +13,7 @@ PARALLEL := --numprocesses $(shell $(PYTHON) -c 'import os; print(2 * len(os.sch
 ROUNDS := 5
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-others test-floors conformance stress check lint types wheel guide bench bench-downloads bench-libraries clean
+.PHONY: demo test test-others test-floors conformance stress fuzz check lint types wheel guide bench bench-downloads bench-libraries clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/iointerrupt demo
@@ -36,6 +36,10 @@ test-floors:
 	test -e $(VENV)-floors || $(PYTHON) -m venv $(VENV)-floors
 	$(VENV)-floors/bin/python $(PIP) --editable '.[test]' --constraint tests/floors.txt
 	$(VENV)-floors/bin/python -m pytest $(PARALLEL)
+
+# A hundred times as many random examples as `make test` tries, and others each time.
+fuzz: $(VENV)/test.stamp
+	FUZZ=100 $(BIN)/python -m pytest --timeout 0 tests/test_fuzz_*.py
 
 # CPython's own tests, with our classes in place of the standard ones, and patched; SUITES="test_queue test_select" for some.
 conformance: $(VENV)/test.stamp

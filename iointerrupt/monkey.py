@@ -71,8 +71,8 @@ def patch_all(
         ssl: what `SSLContext.wrap_socket` makes.
         dns: `socket.getaddrinfo`, `gethostbyname`, `gethostbyname_ex`, `gethostbyaddr`, `getnameinfo`, `getfqdn`.
         sleep: `time.sleep`.
-        select: `select.select`, `poll` and `epoll`, and `selectors`; not within a running asyncio or trio loop, which has ways
-            of its own: a stop cancels the main task of an `asyncio.run`.
+        select: `select.select`, `poll` and `epoll`, and `selectors`; an asyncio loop is left once, as by
+            a Ctrl-C, and `asyncio.run` cancels its tasks; a trio run is never interrupted from within.
         subprocess: `Popen.wait` and `Popen.communicate`, and so `subprocess.run`. The process goes on, unless `run` kills it.
         queue: `threading.Condition.wait`, and with it `Event.wait`, `queue.Queue`, semaphores, barriers and futures; and
             `queue.SimpleQueue`.

@@ -139,7 +139,8 @@ def test_it_can_be_continued(pipes):
 
 @pytest.mark.parametrize("text", [False, True])
 @pytest.mark.parametrize("lines", [0, 1, 2])
-def test_what_is_in_the_buffer(lines, text):
+@pytest.mark.parametrize("is_stopped_again", [True, False])
+def test_what_is_in_the_buffer(lines, text, is_stopped_again):
     """What has been read ahead of lines that were read from the pipe is in the output, also after a stop in between."""
     process = subprocess.Popen(
         ["sh", "-c", "echo one; echo two; echo three; read x; echo four"],
@@ -152,8 +153,8 @@ def test_what_is_in_the_buffer(lines, text):
         read = [process.stdout.readline() for _ in range(lines)]
         assert isinstance(interrupted(process.communicate), Interrupted)
         stdin.close()
-        with use_stop(StopEvent()):
-            rest, _ = process.communicate()
+        with use_stop(StopEvent() if is_stopped_again else None):
+            rest, _ = process.communicate(timeout=None if is_stopped_again else 30)
     said = "".join(read) + rest if text else (b"".join(read) + rest).decode()
     assert said == "one\ntwo\nthree\nfour\n"
 

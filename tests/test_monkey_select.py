@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import pytest
 
 from iointerrupt import Interrupted, StopEvent, current_stop, use_stop
+from iointerrupt._monkey import selecting
 from iointerrupt.testing import Operation, wait_until_blocked
 from iointerrupt.threads import Thread
 from tests.operations import Operations
@@ -165,6 +166,21 @@ class TestSelect:
         without = error()
         with use_stop(StopEvent()):
             assert error() == without
+
+    def test_an_end_that_nobody_waits_for(self, pair):
+        """What select does not tell, such as the end of a connection to who waits for urgent data, is no reason to spin."""
+        pair[1].close()
+        looks = []
+
+        def work():
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(selecting, "_poll_all", lambda *args: looks.append(None) or poll_all(*args))
+                with use_stop(StopEvent()):
+                    select.select([], [], [pair[0]], 0.2)
+
+        poll_all = selecting._poll_all
+        work()
+        assert len(looks) < 50
 
     def test_a_descriptor_that_is_closed(self, pair):
         """So is a descriptor that nobody has."""

@@ -37,13 +37,13 @@ def note_told(stop: StopEvent) -> None:
 
 def _running_loop() -> Any:
     # Who is in a loop has asyncio loaded; it is not worth loading to find out that nobody is.
-    events = sys.modules.get("asyncio.events")
-    return None if events is None else events._get_running_loop()
+    get_running_loop: Any = getattr(sys.modules.get("asyncio.events"), "_get_running_loop", None)  # while it is loaded
+    return None if get_running_loop is None else get_running_loop()
 
 
 def _is_in_trio() -> bool:
-    trio = sys.modules.get("trio.lowlevel")
-    return trio is not None and bool(trio.in_trio_run())
+    in_trio_run: Any = getattr(sys.modules.get("trio.lowlevel"), "in_trio_run", None)
+    return in_trio_run is not None and bool(in_trio_run())
 
 
 #: Loops that have been told of a stop, by what stands for that set of it: after a clear it is another one. Each belongs to the

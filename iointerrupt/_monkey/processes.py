@@ -11,7 +11,7 @@ import io
 import os
 import selectors
 import subprocess
-import weakref
+from contextlib import ExitStack
 from typing import Any
 
 from iointerrupt._calls.endings import wait_exit
@@ -69,17 +69,15 @@ def _stoppable_communicate(original: Any) -> Any:
     def communicate(self: subprocess.Popen[Any], input: Any = None, timeout: float | None = None) -> Any:  # noqa: A002
         if _current.get() is None or timeout is not None:
             return original(self, input, timeout)
-        stream = _only_output(self)
-        if stream is not None and self not in _buffered:
-            _buffered[self] = _take_buffered(stream)
+        if (stream := _only_output(self)) is not None and (data := _take_buffered(stream)):
+            # As if it had been read by an earlier call, which this one and later ones go on with.
+            started: Any = self
+            started._fileobj2output, started._communication_started = {stream: [data]}, True
         while True:
             try:
-                outputs = original(self, input, _LONG)
-                break
+                return original(self, input, _LONG)
             except subprocess.TimeoutExpired:
                 input = None  # noqa: A001 - it is kept
-        first = _buffered.pop(self, None)
-        return tuple(first + output if first and output is not None else output for output in outputs)
 
     return communicate
 
@@ -91,25 +89,24 @@ def _only_output(process: Any) -> Any:
     return streams[0] if is_first and not streams[0].closed else None
 
 
-def _take_buffered(stream: Any) -> Any:
-    """What is in the buffers of a stream, or has come behind that by now, without waiting for more.
-
-    The mode of the descriptor is changed for that: this end of the pipe is the parent's own.
-    """
+def _take_buffered(stream: Any) -> bytes:
+    """What is in the buffers of a stream, which is all that it gives while an empty pipe is in the place of its own."""
     reader = getattr(stream, "buffer", stream)
     if not isinstance(reader, io.BufferedReader):
-        return None  # without a buffer
+        return b""  # without a buffer
     fd = stream.fileno()
-    os.set_blocking(fd, False)
-    try:
+    with ExitStack() as opened:
+        own = os.dup(fd)
+        opened.callback(os.close, own)
+        for end in (ends := os.pipe()):
+            opened.callback(os.close, end)
+        os.set_blocking(ends[0], False)
+        opened.callback(os.dup2, own, fd, inheritable=False)
+        os.dup2(ends[0], fd, inheritable=False)
         if stream is reader:
-            return reader.read1(len(reader.peek()))
-        taken = []
-        while character := _next_character(stream):
-            taken.append(character)
-        return "".join(taken)
-    finally:
-        os.set_blocking(fd, True)
+            return reader.read1(len(reader.peek()) or 1) or b""
+        text = "".join(iter(lambda: _next_character(stream), ""))
+        return text.encode(stream.encoding, stream.errors)
 
 
 def _next_character(stream: Any) -> str:
@@ -139,7 +136,3 @@ def _stoppable_exit(original: Any) -> Any:
 def _stoppable_selector(original: Any) -> Any:
     # Over the standard method, which the part `select` may have replaced in the class.
     return type(original.__name__, (original,), {"select": stoppable_poll_like(_stock_select)})
-
-
-#: What was in the buffer of the only stream of a child whose `communicate` has been stopped.
-_buffered: weakref.WeakKeyDictionary[subprocess.Popen[Any], Any] = weakref.WeakKeyDictionary()

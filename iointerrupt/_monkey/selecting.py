@@ -71,6 +71,7 @@ def _stoppable_select(original: Any) -> Any:
         if stop is None or not waits_in_kernel(timeout):
             return original(rlist, wlist, xlist, timeout)
         rlist, wlist, xlist = map(_as_can_be_read_twice, (rlist, wlist, xlist))
+        was_woken = False
         with _ending_at(stop, timeout) as remaining:
             while True:
                 # Whatever is wrong with them is for the original to say, before there is a wake, which may get the number of a
@@ -79,7 +80,9 @@ def _stoppable_select(original: Any) -> Any:
                 left = remaining()
                 if any(ready) or left == 0:
                     return ready
-                _poll_all(rlist, wlist, xlist, stop, left)
+                if was_woken:  # by what select does not tell, such as the end of what is only in xlist
+                    _poll_all((), (), (), stop, _sooner(left, PAUSE_WITHOUT_WAKE))
+                was_woken = _poll_all(rlist, wlist, xlist, stop, left)
 
     return Unbound(stoppable_select)
 
@@ -88,7 +91,8 @@ def _as_can_be_read_twice(files: Any) -> Any:
     return list(files) if isinstance(files, Iterator) else files
 
 
-def _poll_all(rlist: Any, wlist: Any, xlist: Any, stop: StopEvent, timeout: float | None) -> None:
+def _poll_all(rlist: Any, wlist: Any, xlist: Any, stop: StopEvent, timeout: float | None) -> bool:
+    """Wait for these and the stop; whether there was something."""
     poller = _new_poll()
     interest: dict[int, int] = {}
     for files, events in ((rlist, select.POLLIN), (wlist, select.POLLOUT), (xlist, select.POLLPRI)):
@@ -98,7 +102,7 @@ def _poll_all(rlist: Any, wlist: Any, xlist: Any, stop: StopEvent, timeout: floa
     for fd, events in interest.items():
         poller.register(fd, events)
     with _registered(poller, stop) as (_, longest):
-        poller.poll(_milliseconds(_sooner(timeout, longest)))
+        return bool(poller.poll(_milliseconds(_sooner(timeout, longest))))
 
 
 def _sooner(timeout: float | None, longest: float | None) -> float | None:
@@ -187,7 +191,7 @@ class StoppableEpoll:
 def _ask_epoll(ask: Any, epoll: Any, timeout: float | None, *args: Any) -> Any:
     """What `ask(timeout, *args)` says, once it says something, of an epoll object or of what has one."""
     stop = stop_for_select()
-    if timeout == -1:
+    if isinstance(timeout, int | float) and timeout < 0:
         timeout = None
     if stop is None or not waits_in_kernel(timeout) or epoll.fileno() < 0:
         return ask(timeout, *args)

@@ -13,7 +13,7 @@ PARALLEL := --numprocesses $(shell $(PYTHON) -c 'import os; print(2 * len(os.sch
 ROUNDS := 5
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-others test-floors conformance stress fuzz check lint types wheel guide bench bench-downloads bench-libraries clean
+.PHONY: demo test test-others test-floors conformance stress stress-transfers fuzz check lint types wheel guide bench bench-downloads bench-libraries clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/iointerrupt demo
@@ -36,6 +36,10 @@ test-floors:
 	test -e $(VENV)-floors || $(PYTHON) -m venv $(VENV)-floors
 	$(VENV)-floors/bin/python $(PIP) --editable '.[test]' --constraint tests/floors.txt
 	$(VENV)-floors/bin/python -m pytest $(PARALLEL)
+
+# Stops of every operation on sockets, TLS, files, HTTP, asyncio and threads, at random times and checks, for MINUTES.
+stress-transfers: $(VENV)/test.stamp
+	$(BIN)/python -m tests.stress.transfers --minutes $(or $(MINUTES),10)
 
 # A hundred times as many random examples as `make test` tries, and others each time.
 fuzz: $(VENV)/test.stamp

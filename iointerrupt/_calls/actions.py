@@ -17,8 +17,8 @@ from iointerrupt._errors import Interrupted
 from iointerrupt._helpers import left_behind, run_in_thread
 from iointerrupt._signal import guard
 from iointerrupt._signal.blocked import Blocked
-from iointerrupt._signal.latch import Parker
-from iointerrupt._stop import as_stop, check_timeout, use_stop
+from iointerrupt._signal.latch import Gate, Parker
+from iointerrupt._stop import as_stop, check_timeout
 from iointerrupt._types import StopLike
 from iointerrupt._wait import stops
 
@@ -84,7 +84,7 @@ class _Action:
         self._is_acting = False
         self._has_failed = False
         self._over = Parker()  # for the helper, between two calls
-        self._returned = threading.Event()  # for the block, that a call of the action has returned after its end
+        self._returned = Gate()  # for the block, that a call of the action has returned after its end
 
     def start(self) -> None:
         """Tell the driver, again and again until the block has ended."""
@@ -103,9 +103,7 @@ class _Action:
             self._is_over = True
             is_acting = self._is_acting
         self._over.unpark()
-        with use_stop(None):  # in a patched program the wait would obey the stop that has come
-            has_returned = not is_acting or self._returned.wait(grace)
-        if not has_returned:
+        if is_acting and not self._returned.wait(grace):
             left_behind.add(self, f"the action {self._action!r}")
             if self._returned.is_set():
                 left_behind.discard(self)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from iointerrupt._signal import guard
+from iointerrupt._signal.latch import Gate
 
 TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Registration:
         self._callbacks = callbacks
         self._callback = callback
         self._runner: int | None = None
-        self._done = threading.Event()
+        self._done = Gate()
         self._hold = hold  # what keeps the event watched and alive for this callback
         self._callbacks[self] = self
 
@@ -95,7 +96,7 @@ def _after_fork_in_child() -> None:
     for registration in _running:
         if registration._runner != threading.get_ident():
             # Its thread is in the parent, and so is its end. The event is a new one, as that thread may have held its lock.
-            registration._done = threading.Event()
+            registration._done = Gate()
             registration._done.set()
 
 

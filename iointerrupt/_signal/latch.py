@@ -99,3 +99,33 @@ class Parker:
             self._lock.release()
         except RuntimeError:  # it has been called before
             pass
+
+
+class Gate:
+    """Opened once. Whoever waits for it does so in a lock: no stop ends that, also where a program has patched its events."""
+
+    __slots__ = ("_is_open", "_lock")
+
+    def __init__(self) -> None:
+        self._is_open = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def is_set(self) -> bool:
+        return self._is_open
+
+    def set(self) -> None:
+        self._is_open = True
+        self._release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is open, for at most `timeout` seconds; whether it is."""
+        if not self._is_open and self._lock.acquire(timeout=-1 if timeout is None else timeout):
+            self._release()  # for the next one
+        return self._is_open
+
+    def _release(self) -> None:
+        try:
+            self._lock.release()
+        except RuntimeError:  # it is released already
+            pass

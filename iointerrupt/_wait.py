@@ -93,7 +93,7 @@ def wait_ready(fd: int, events: int, own: StopEvent | None, deadline: float | No
     try:
         if stop is not None:
             stop._blocked[polls] = mark_of_thread()
-            tell_observers()
+        tell_observers()
         poll_one(poller, fd, latch, deadline)
     finally:
         polls.is_busy = False

@@ -283,7 +283,9 @@ def _reader(raw: Any, sock: Any, chunk_size: int, *, decode: bool) -> Callable[[
     """A function that returns the next bytes of the body, and none at its end."""
     from_network = _is_from_network(raw)
     # A chunk (of the transfer coding) that `stream` has begun is one that it has to end: it counts by itself.
-    if not raw.chunk_left if from_network else gives_what_comes(raw):
+    # And http.client undoes no chunks where another transfer coding is named beside them, which urllib3's `stream` does.
+    whole = from_network and raw.chunked == bool(raw._original_response.chunked) and not raw.chunk_left
+    if whole if from_network else gives_what_comes(raw):
         # Without an encoding to undo, "decoding" would copy each chunk through a buffer.
         decode = decode and bool(raw.headers.get("Content-Encoding"))
         size = min(chunk_size, _LARGEST_READ) if from_network else chunk_size

@@ -194,6 +194,11 @@ def judge(question: Question, status: int, headers: Mapping[str, str], *, url: s
     Raises:
         BadStatus, WrongRange, BadEncoding: it is of no use.
     """
+    transfer = headers.get("Transfer-Encoding", "chunked").strip().lower()
+    if status in (200, 203, 206) and transfer not in ("chunked", "identity", ""):
+        raise BadEncoding(
+            f"{url} sent a body that is coded for the transfer as {transfer!r}, which was not asked for", url=url
+        )
     if status in (200, 203):
         return _judge_whole(question, headers, url, name)
     if status == 206:

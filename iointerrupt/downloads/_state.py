@@ -121,8 +121,7 @@ class Record:
         """
         try:
             # Whoever can write into the folder can put anything there, such as a FIFO, whose other end never comes.
-            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-            with open(fd, "rb") as file:
+            with open(path, "rb", opener=_open_file) as file:
                 body, _, rest = file.read(16 << 20).partition(b"\n")
             if int(rest, 16) != zlib.crc32(body):
                 return None
@@ -157,6 +156,10 @@ class Record:
 
 def _is_size(value: object) -> bool:
     return value is None or (type(value) is int and 0 <= value < 1 << 63)
+
+
+def _open_file(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def identity(url: str) -> str:

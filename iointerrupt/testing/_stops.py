@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 
 from iointerrupt._signal.blocked import blocked_threads, observers
+from iointerrupt._signal.latch import Parker
 from iointerrupt._stop import StopEvent, as_stop, check_timeout
 from iointerrupt._types import StopLike
 
@@ -73,19 +74,18 @@ def wait_until_blocked(stop: StopLike, n: int = 1, *, timeout: float = 10.0) -> 
     if n < 1:
         raise ValueError(f"n must be 1 or more, not {n}")
     deadline = time.monotonic() + check_timeout(timeout)
-    changed = threading.Event()
+    changed = Parker()  # not an event: in a patched program its wait would be observed as well
     token = object()
-    observers[token] = changed.set
+    observers[token] = changed.unpark
     try:
         while len(blocked_threads(followed)) < n:
-            if not changed.wait(min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)):
+            if not changed.park(deadline - time.monotonic()):
                 blocked = len(blocked_threads(followed))
                 if blocked >= n:
                     return
                 raise TimeoutError(
                     f"{blocked} of {n} threads are blocked on {followed!r} after {timeout:g} s.\n{_stacks()}"
                 )
-            changed.clear()
     finally:
         observers.pop(token, None)
 

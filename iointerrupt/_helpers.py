@@ -53,6 +53,11 @@ def run_in_thread(job: Callable[[], object], name: str) -> None:
         idle.parker.unpark()
 
 
+def is_helper(thread: threading.Thread) -> bool:
+    """Whether it is one of this library's own, which serve whoever needs them; all of them are called so."""
+    return thread.daemon and thread.name.startswith("iointerrupt-")
+
+
 class _Idle:
     """A thread that waits for a job."""
 

@@ -33,7 +33,8 @@ WRITE = 4
 
 #: Seconds after which a thread looks at its stop again, where no descriptor is left to be woken by.
 PAUSE_WITHOUT_WAKE = 0.02
-_MAX_MILLISECONDS = 2**31 - 1
+#: What fits a system call's timeout.
+MAX_MILLISECONDS = 2**31 - 1
 
 
 def check(own: StopEvent | None) -> None:
@@ -104,7 +105,7 @@ def wait_ready(fd: int, events: int, own: StopEvent | None, deadline: float | No
 def poll_one(poller: select.poll, fd: int, latch: Latch | None, deadline: float | None) -> None:
     """`wait_ready` for a descriptor that is registered, and a stop that need not be asked."""
     while True:
-        ready = poller.poll(None if deadline is None else _milliseconds(deadline - time.monotonic()))
+        ready = poller.poll(None if deadline is None else milliseconds(deadline - time.monotonic()))
         if latch is not None and latch.fired:
             raise (latch.cause or Cause()).interruption()
         for ready_fd, event in ready:
@@ -160,7 +161,7 @@ if hasattr(select, "poll"):
             poller.register(fd, _EVENTS[events])
         for wake in wakes:
             poller.register(wake, select.POLLIN)
-        ready = poller.poll(None if timeout is None else _milliseconds(timeout))
+        ready = poller.poll(milliseconds(timeout))
         found = []
         for fd, event in ready:
             if fd in interest:
@@ -191,7 +192,7 @@ def wait_set(event: StopEvent, own: StopEvent | None, deadline: float | None = N
         blocked.add_waker(parker.unpark)
         awaited.add_waker(parker.unpark)
         while True:
-            parker.park(_sooner(blocked.remaining(deadline), awaited.remaining(None)))
+            parker.park(sooner(blocked.remaining(deadline), awaited.remaining(None)))
             blocked.raise_if_fired()
             if (cause := awaited.cause()) is not None:
                 return cause
@@ -210,9 +211,11 @@ def sleep_until(deadline: float, own: StopEvent | None) -> None:
             pass
 
 
-def _milliseconds(seconds: float) -> int:
-    # Rounded up: rounded down it would spin through the last millisecond.
-    return math.ceil(min(max(seconds * 1000, 0), _MAX_MILLISECONDS))
+def milliseconds(seconds: float | None) -> int | None:
+    """A timeout as poll(2) takes it, rounded up: rounded down it would spin through the last millisecond."""
+    if seconds is None:
+        return None
+    return math.ceil(min(max(seconds * 1000, 0), MAX_MILLISECONDS))
 
 
 class Place:
@@ -295,14 +298,15 @@ def ask(attempt: Callable[[float | None], bool], own: StopEvent | None, deadline
     with Blocked(waiting := stops(own)) as blocked:
         while True:
             remaining = blocked.remaining(deadline)
-            if attempt(_sooner(remaining, StopEvent.poll_interval) if waiting else remaining):
+            if attempt(sooner(remaining, StopEvent.poll_interval) if waiting else remaining):
                 return
             blocked.raise_if_fired()
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError("timed out")
 
 
-def _sooner(first: float | None, second: float | None) -> float | None:
+def sooner(first: float | None, second: float | None) -> float | None:
+    """The shorter of two times, of which None is no limit."""
     return second if first is None else first if second is None else min(first, second)
 
 

@@ -130,13 +130,9 @@ def why_not() -> str | None:
 @contextmanager
 def serving(folder: str | os.PathLike[str], **options: Any) -> Iterator[Nginx]:
     """An `Nginx` for tests: where it is not installed they are skipped, or fail if they are to be complete (CI=true)."""
-    import pytest
+    from tests.serving import require  # not at the top: this file is also run as a program, alone
 
-    reason = why_not()
-    if reason is not None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    require(why_not())
     with Nginx(folder, **options) as server:
         yield server
 

@@ -62,6 +62,41 @@ class InThread:
             self._running.pop().result(10)
 
 
+def into(method):
+    """A receiving method that fills a buffer, as one that returns bytes."""
+
+    def receive(sock):
+        buffer = bytearray(3)
+        method(sock, buffer)
+        return bytes(buffer)
+
+    return receive
+
+
+def through_file(use, mode, **options):
+    """An operation on a file over the socket."""
+
+    def run(sock):
+        with sock.makefile(mode, **options) as file:
+            return use(file)
+
+    return run
+
+
+#: The ways to receive three bytes from a socket, by name.
+RECEIVERS = {
+    "recv": lambda sock: sock.recv(3),
+    "recv_into": into(lambda sock, buffer: sock.recv_into(buffer)),
+    "recvfrom": lambda sock: sock.recvfrom(3),
+    "recvfrom_into": into(lambda sock, buffer: sock.recvfrom_into(buffer)),
+    "recvmsg": lambda sock: sock.recvmsg(3)[0],
+    "recvmsg_into": into(lambda sock, buffer: sock.recvmsg_into([buffer])),
+    "makefile, read": through_file(lambda file: file.read(3), "rb"),
+    "makefile, unbuffered": through_file(lambda file: file.read(3), "rb", buffering=0),
+    "makefile, text": through_file(lambda file: file.read(3), "r", encoding="utf-8"),
+}
+
+
 def with_stop(obj, stop, work):
     """Do `work()` while `obj.stop` is `stop`."""
     obj.stop = stop

@@ -19,6 +19,8 @@ import tempfile
 from types import TracebackType
 from typing import Any, Self
 
+from tests.serving import Program, say_ready
+
 _PROGRAMS = ("initdb", "pg_ctl", "postgres")
 
 # Seconds for each step. Each takes a fraction of one; a machine may be busy.
@@ -68,22 +70,8 @@ class Postgres:
     dsn: str
 
     def __enter__(self) -> Self:
-        # A session of its own, so that a Ctrl-C at the tests leaves the order of things to them.
-        self._program = subprocess.Popen(
-            [sys.executable, os.path.abspath(__file__)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        assert self._program.stdout is not None
-        line = self._program.stdout.readline()
-        if not line.startswith("ready "):
-            said = line + self._program.stdout.read()
-            self.__exit__(None, None, None)
-            raise RuntimeError(f"PostgreSQL could not be started:\n{said}")
-        _, number, self.folder = line.split()
+        self._program = Program("tests.postgres")
+        number, self.folder = self._program.__enter__().words
         self.pid = int(number)
         self.dsn = f"host={self.folder} port=5432 user=tests dbname=postgres"
         return self
@@ -91,13 +79,7 @@ class Postgres:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._program as program:  # which closes its pipes, and waits
-            assert program.stdin is not None
-            program.stdin.close()
-            try:
-                program.wait(2 * _LIMIT)
-            except subprocess.TimeoutExpired:
-                program.kill()
+        self._program.__exit__(kind, value, trace)
 
 
 def _user() -> dict[str, Any]:
@@ -147,8 +129,7 @@ def _serve() -> None:
             with contextlib.suppress(FileNotFoundError), open(log, encoding="utf-8", errors="replace") as lines:
                 sys.stdout.write(lines.read())
             raise
-        sys.stdout.write(f"ready {_pid(data)} {folder}\n")
-        sys.stdout.flush()
+        say_ready(_pid(data), folder)
         sys.stdin.read()
     finally:
         try:

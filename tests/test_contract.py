@@ -18,7 +18,7 @@ import trustme
 from iointerrupt import StopEvent, as_stop, files, http, sockets
 from iointerrupt._wait import check
 from iointerrupt.testing import FaultServer, Operation, steps
-from tests.operations import InThread, Operations, a_fifo, with_stop
+from tests.operations import RECEIVERS, InThread, Operations, a_fifo, into, through_file, with_stop
 from tests.scripts import always
 
 # Fills the buffers of any socket or pipe here, so that a write of it blocks.
@@ -31,27 +31,6 @@ operation, rows = OPERATIONS.operation, OPERATIONS.rows
 # Sockets: what receives
 
 
-def into(method):
-    """A receiving method that fills a buffer, as one that returns bytes."""
-
-    def receive(sock):
-        buffer = bytearray(3)
-        method(sock, buffer)
-        return bytes(buffer)
-
-    return receive
-
-
-def through_file(use, mode, **options):
-    """An operation on a file over the socket."""
-
-    def run(sock):
-        with sock.makefile(mode, **options) as file:
-            return use(file)
-
-    return run
-
-
 def receiving(receive, family=socket.AF_UNIX, kind=socket.SOCK_STREAM):
     """An operation that waits for three bytes."""
     near, far = sockets.socketpair(family, kind)
@@ -59,22 +38,11 @@ def receiving(receive, family=socket.AF_UNIX, kind=socket.SOCK_STREAM):
         yield Operation(run=lambda stop: with_stop(near, stop, lambda: receive(near)), release=lambda: far.send(b"abc"))
 
 
-RECEIVERS = {
-    "Socket.recv": lambda sock: sock.recv(3),
-    "Socket.recv_into": into(lambda sock, buffer: sock.recv_into(buffer)),
-    "Socket.recvfrom": lambda sock: sock.recvfrom(3),
-    "Socket.recvfrom_into": into(lambda sock, buffer: sock.recvfrom_into(buffer)),
-    "Socket.recvmsg": lambda sock: sock.recvmsg(3)[0],
-    "Socket.recvmsg_into": into(lambda sock, buffer: sock.recvmsg_into([buffer])),
-    "Socket.makefile, read": through_file(lambda file: file.read(3), "rb"),
-    "Socket.makefile, unbuffered": through_file(lambda file: file.read(3), "rb", buffering=0),
-    "Socket.makefile, text": through_file(lambda file: file.read(3), "r", encoding="utf-8"),
-}
-rows(RECEIVERS, receiving)
+rows({f"Socket.{name}": run for name, run in RECEIVERS.items()}, receiving)
 rows(
     {
-        "Socket.recv of a datagram": RECEIVERS["Socket.recv"],
-        "Socket.recvfrom of a datagram": RECEIVERS["Socket.recvfrom"],
+        "Socket.recv of a datagram": RECEIVERS["recv"],
+        "Socket.recvfrom of a datagram": RECEIVERS["recvfrom"],
     },
     functools.partial(receiving, kind=socket.SOCK_DGRAM),
 )
@@ -299,10 +267,10 @@ def tls_receiving(receive):
 
 rows(
     {
-        "SSLSocket.recv": RECEIVERS["Socket.recv"],
+        "SSLSocket.recv": RECEIVERS["recv"],
         "SSLSocket.read": lambda sock: sock.read(3),
-        "SSLSocket.recv_into": RECEIVERS["Socket.recv_into"],
-        "SSLSocket.makefile": RECEIVERS["Socket.makefile, read"],
+        "SSLSocket.recv_into": RECEIVERS["recv_into"],
+        "SSLSocket.makefile": RECEIVERS["makefile, read"],
         "SSLSocket, recv_exactly": lambda sock: sockets.recv_exactly(sock, 3),
     },
     tls_receiving,

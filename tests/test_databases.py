@@ -14,7 +14,6 @@ import signal
 import socket
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from functools import partial
@@ -28,17 +27,10 @@ from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, abandoned_help
 from iointerrupt.calls import call, interrupting, sleep
 from iointerrupt.testing import KINDS, Background, Operation, check_interruptible, wait_until_blocked
 from tests import postgres
+from tests.databases import until
+from tests.serving import require
 
 ROUNDS = 100
-
-
-def until(question: Callable[[], object]) -> None:
-    """Ask another process, which cannot tell by itself, until the answer is yes."""
-    pause = threading.Event()
-    deadline = time.monotonic() + 20
-    while not question():
-        assert time.monotonic() < deadline, "it has not come about"
-        pause.wait(0.002)
 
 
 class Sqlite:
@@ -167,10 +159,8 @@ def running_server() -> Iterator[postgres.Postgres | None]:
 def server(running_server: postgres.Postgres | None) -> Iterator[Server]:
     """PostgreSQL, or a skipped test; a failed one where the tests are to be complete."""
     if running_server is None:
-        reason = postgres.why_not() or ""
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        require(postgres.why_not())
+    assert running_server is not None
     with closing(Server(running_server)) as server:
         yield server
 

@@ -26,14 +26,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from iointerrupt._errors import Interrupted
+from iointerrupt._helpers import is_helper
 from iointerrupt._monkey.patches import Patch
 from iointerrupt._stop import StopEvent, _current, set_current, use_stop
 
 # Where a thread keeps its stop.
 _KEY = "_iointerrupt_inherited_stop"
 
-# How this library calls its own helpers, and where the threads of the standard library come from that serve a whole program.
-_OWN = "iointerrupt-"
+# Where the threads of the standard library come from that serve a whole program.
 _SERVING = {
     "concurrent.futures.process",
     "concurrent.futures.thread",
@@ -72,7 +72,7 @@ def _starting(start: Callable[[threading.Thread], None]) -> Any:
 
 
 def _serves(thread: threading.Thread) -> bool:
-    if thread.daemon and thread.name.startswith(_OWN):
+    if is_helper(thread):
         return True
     target = getattr(thread, "_target", None)
     return getattr(type(thread) if target is None else target, "__module__", None) in _SERVING

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from iointerrupt._helpers import is_helper
 from iointerrupt._monkey.patches import Replaced
 
 # The modules of this package hold the originals by right. Those of the standard library are left out too: what they keep is
@@ -35,11 +36,7 @@ def kept_references(replaced: Iterable[Replaced]) -> list[str]:
 def running_threads() -> list[str]:
     """The names of the threads, besides the caller's and this library's, that are running."""
     current = threading.current_thread()
-    return sorted(thread.name for thread in threading.enumerate() if thread is not current and not _is_ours(thread))
-
-
-def _is_ours(thread: threading.Thread) -> bool:
-    return thread.daemon and thread.name.startswith(f"{_OWN}-")
+    return sorted(thread.name for thread in threading.enumerate() if thread is not current and not is_helper(thread))
 
 
 def _modules() -> Iterator[tuple[str, Any]]:

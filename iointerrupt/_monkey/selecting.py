@@ -11,7 +11,6 @@ well. `devpoll` and `kqueue`, of other platforms, are left alone.
 from __future__ import annotations
 
 import functools
-import math
 import select
 import selectors
 import time
@@ -22,10 +21,10 @@ from typing import Any, Self
 from iointerrupt._errors import Interrupted
 from iointerrupt._monkey.loops import note_told, stop_for_select
 from iointerrupt._monkey.patches import Patch, Unbound
-from iointerrupt._monkey.timeouts import MOST, waits_in_kernel
+from iointerrupt._monkey.timeouts import waits_in_kernel
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._stop import StopEvent
-from iointerrupt._wait import PAUSE_WITHOUT_WAKE
+from iointerrupt._wait import MAX_MILLISECONDS, PAUSE_WITHOUT_WAKE, milliseconds, sooner
 
 _new_poll: Any = getattr(select, "poll", None)
 
@@ -81,7 +80,7 @@ def _stoppable_select(original: Any) -> Any:
                 if any(ready) or left == 0:
                     return ready
                 if was_woken:  # by what select does not tell, such as the end of what is only in xlist
-                    _poll_all((), (), (), stop, _sooner(left, PAUSE_WITHOUT_WAKE))
+                    _poll_all((), (), (), stop, sooner(left, PAUSE_WITHOUT_WAKE))
                 was_woken = _poll_all(rlist, wlist, xlist, stop, left)
 
     return Unbound(stoppable_select)
@@ -102,15 +101,7 @@ def _poll_all(rlist: Any, wlist: Any, xlist: Any, stop: StopEvent, timeout: floa
     for fd, events in interest.items():
         poller.register(fd, events)
     with _registered(poller, stop) as (_, longest):
-        return bool(poller.poll(_milliseconds(_sooner(timeout, longest))))
-
-
-def _sooner(timeout: float | None, longest: float | None) -> float | None:
-    return longest if timeout is None else timeout if longest is None else min(timeout, longest)
-
-
-def _milliseconds(seconds: float | None) -> int | None:
-    return None if seconds is None else math.ceil(min(seconds * 1000, MOST))
+        return bool(poller.poll(milliseconds(sooner(timeout, longest))))
 
 
 class StoppablePoll:
@@ -126,13 +117,15 @@ class StoppablePoll:
     def poll(self, timeout: Any = None, /) -> list[tuple[int, int]]:
         """As `select.poll.poll`: the timeout is in milliseconds, None or a negative one for no limit."""
         stop = stop_for_select()
-        if stop is None or not (timeout is None or (isinstance(timeout, int | float) and timeout and timeout < MOST)):
+        if stop is None or not (
+            timeout is None or (isinstance(timeout, int | float) and timeout and timeout < MAX_MILLISECONDS)
+        ):
             return self._poll.poll(timeout)  # type: ignore[no-any-return]  # as it is Any
         seconds = None if timeout is None or timeout < 0 else timeout / 1000
         with _ending_at(stop, seconds) as remaining, _registered(self._poll, stop) as (wake, longest):
             while True:
                 left = remaining()
-                ready = [pair for pair in self._poll.poll(_milliseconds(_sooner(left, longest))) if pair[0] != wake]
+                ready = [pair for pair in self._poll.poll(milliseconds(sooner(left, longest))) if pair[0] != wake]
                 remaining()
                 if ready or left == 0:
                     return ready
@@ -215,7 +208,7 @@ def stoppable_poll_like(original: Any) -> Any:
         with _ending_at(stop, timeout) as remaining, _registered(self._selector, stop) as (_, longest):
             while True:
                 left = remaining()
-                ready = original(self, _sooner(left, longest))  # which leaves out what is no file of its own
+                ready = original(self, sooner(left, longest))  # which leaves out what is no file of its own
                 remaining()
                 if ready or left == 0:
                     return ready

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from iointerrupt._wait import deadline_of
-
-# What fits the system calls' timeouts, in milliseconds.
-MOST = 2**31 - 1
+from iointerrupt._wait import MAX_MILLISECONDS, deadline_of
 
 
 def waits(timeout: Any) -> bool:
@@ -17,7 +14,7 @@ def waits(timeout: Any) -> bool:
 
 def waits_in_kernel(timeout: Any) -> bool:
     """The same where the timeout has to fit a system call."""
-    return waits(timeout) and (timeout is None or timeout < MOST)
+    return waits(timeout) and (timeout is None or timeout < MAX_MILLISECONDS)
 
 
 def deadline(timeout: float | None) -> float | None:

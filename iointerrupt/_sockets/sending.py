@@ -27,7 +27,7 @@ class SendTimeout(TimeoutError):
 
 
 class SendWaits:
-    """The waits of one `_send_all`: with one deadline for all, or `anew` with one for each wait after something was sent."""
+    """The waits of one `_ii_send_all`: with one deadline for all, or `anew` with one for each wait after something was sent."""
 
     def __init__(self, sock: Socket, *, anew: bool) -> None:
         self._sock, self._anew = sock, anew

@@ -295,11 +295,11 @@ def version_of(headers: Mapping[str, str]) -> Version:
     )
 
 
-@lru_cache(maxsize=64)  # many answers have the same ones
 def _is_strong(etag: str) -> bool:
     return bool(re.fullmatch(r'"[^"\x00-\x20\x7f]*"', etag)) and etag != '""'
 
 
+@lru_cache(maxsize=64)  # many answers have the same ones
 def seconds_of(date: str) -> float | None:
     """A date of HTTP, in seconds since 1970; None for what is none."""
     try:

@@ -601,6 +601,7 @@ class TestTerminal:
             assert "58%" in terminal.plain()
             assert "━" in terminal.plain()
             assert "of 1 done" not in terminal.plain()  # one file needs no total
+            server.wait_for("stall")
             server.resume()
             assert terminal.rest() == 0
             assert "file  10.0 KiB  " in terminal.plain()
@@ -613,6 +614,7 @@ class TestTerminal:
             terminal.read_until("5.9 KiB of 10.0 KiB")
             terminal.read_until("1 of 5 done ")
             terminal.read_until("3 waiting")
+            server.wait_for("stall")
             server.resume()
             assert terminal.rest() == 1
         shown = terminal.plain()

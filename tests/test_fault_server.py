@@ -417,6 +417,7 @@ class TestEvents:
             assert isinstance(stopped.error(), Interrupted)
             assert going_on.thread.is_alive()
             assert server.connections == 0
+            server.wait_for("stall_connect")
             server.resume()
             assert going_on.result().endswith(b"hello")
             assert server.connections == 1

@@ -189,6 +189,7 @@ class TestStops:
         wait_until_blocked(stop)
         stop.set()
         assert running.error().transferred == 0
+        server.wait_for("stall")
         server.resume()
         assert read(answer) == b"half"
 
@@ -241,6 +242,7 @@ class TestTimeouts:
         assert target.content() == BIG[:HALF]
         with pytest.raises(http.ReadTimeout):
             answer.read(1)
+        server.wait_for("stall")
         server.resume()
         while target.size < len(BIG):
             with suppress(http.ReadTimeout):

@@ -286,6 +286,7 @@ class TestFtp:
         )
         assert isinstance(error, Interrupted)
         assert received.is_set()
+        server.wait_for("stall")
         server.resume()
         with pytest.raises(ftplib.error_temp, match="broken off"):
             ftp.voidresp()

@@ -245,7 +245,7 @@ def _slices(content: bytes, ends: _Stops, chunk_size: int) -> Generator[bytes, N
 def _stream(
     response: requests.Response, ends: _Stops, chunk_size: int, timeout: float | None, *, decode: bool
 ) -> Generator[bytes, None, None]:
-    sock = _socket_of(response.raw)
+    sock = socket_of(response.raw)
     if timeout is not None:
         settimeout = getattr(getattr(response.raw, "_fp", None) if sock is None else sock, "settimeout", None)
         if settimeout is not None:
@@ -299,7 +299,7 @@ def _reader(raw: Any, sock: Any, chunk_size: int, *, decode: bool) -> Callable[[
     return functools.partial(raw.read, chunk_size)
 
 
-def _socket_of(raw: Any) -> Any:
+def socket_of(raw: Any) -> Any:
     """The socket that the body comes from; None if it comes from elsewhere, or has been read."""
     sock = innermost(getattr(getattr(raw, "connection", None), "sock", None))
     if sock is None:

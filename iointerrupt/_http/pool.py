@@ -11,6 +11,7 @@ A connection belongs to the request that took it from the pool. That request's t
 
 from __future__ import annotations
 
+import http.client
 import socket
 import ssl
 import sys
@@ -49,8 +50,41 @@ class StoppableConnection(urllib3.connection.HTTPConnection):
             sock.stop = stop
 
 
+class Response(http.client.HTTPResponse):
+    """A response that knows whether its head came to its end: http.client takes the end of the connection for one."""
+
+    head_is_cut_off = False
+
+    def begin(self) -> None:
+        response: Any = self  # for which `fp` can be anything that has what `begin` needs
+        reader = self.fp
+        response.fp = head = _Head(reader)
+        try:
+            super().begin()
+        finally:
+            self.head_is_cut_off = head.is_cut_off
+            if response.fp is head:  # else it is closed already
+                self.fp = reader
+
+
+class _Head:
+    """Reads lines, and remembers whether the last one was one."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+        self.is_cut_off = False
+        self.close = reader.close
+
+    def readline(self, limit: int = -1) -> bytes:
+        line: bytes = self._reader.readline(limit)
+        self.is_cut_off = not line.endswith(b"\n")
+        return line
+
+
 class HTTPConnection(StoppableConnection):
     """An http connection of which a stop interrupts every phase."""
+
+    response_class = Response
 
     def _new_conn(self) -> socket.socket:
         # The errors are those of the method that this stands in for: retries and requests tell them apart.

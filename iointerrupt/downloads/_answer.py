@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import ssl
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.client import IncompleteRead
@@ -21,6 +22,7 @@ import urllib3.exceptions
 from iointerrupt import http
 from iointerrupt._errors import DownloadError, Interrupted
 from iointerrupt._http import lean
+from iointerrupt._http.body import socket_of
 from iointerrupt._http.lean import TargetError
 from iointerrupt.downloads._coding import Decoder
 from iointerrupt.downloads._errors import (
@@ -34,7 +36,7 @@ from iointerrupt.downloads._errors import (
     WrongRange,
 )
 from iointerrupt.downloads._options import check_url
-from iointerrupt.downloads._plan import PASSING_STATUSES
+from iointerrupt.downloads._plan import PASSING_STATUSES, content_length
 
 #: As in browsers and in requests.
 _MOST_REDIRECTS = 30
@@ -120,6 +122,9 @@ def _ask_requests(session: requests.Session, url: str, headers: Mapping[str, str
         came.clear()
         following = response.next
         if following is None:
+            if getattr(getattr(response.raw, "_original_response", None), "head_is_cut_off", False):
+                response.close()
+                raise ConnectionFailed(f"{url}: the connection was closed in the middle of the headers", url=url)
             return Requested(response, timeout)
         response.close()
         seen += 1
@@ -202,10 +207,23 @@ class Requested:
 
     def _receive(self) -> bytes:
         if self._chunks is None:
+            self._insist_on_an_end()
             self._chunks = http.iter_chunks(self._response, chunk_size=_CHUNK, timeout=self._timeout, decode=False)
-        chunk = next(self._chunks, b"")
+        try:
+            chunk = next(self._chunks, b"")
+        except requests.exceptions.SSLError as error:
+            if _cause(error, ssl.SSLEOFError) is None:
+                raise
+            raise ShortBody(f"{self.url}: the connection was cut off before the body ended", url=self.url) from error
         self.coded_size += len(chunk)
         return chunk
+
+    def _insist_on_an_end(self) -> None:
+        # A body that lasts until the connection ends is complete only if TLS has ended, too (RFC 9112, 9.8).
+        if content_length(self.headers) is None and "Transfer-Encoding" not in self.headers:
+            sock: Any = socket_of(self._response.raw)
+            if hasattr(sock, "suppress_ragged_eofs"):
+                sock.suppress_ragged_eofs = False
 
     def into_file(self, fd: int, offset: int, limit: int) -> int:
         try:

@@ -13,7 +13,7 @@ PARALLEL := --numprocesses $(shell $(PYTHON) -c 'import os; print(2 * len(os.sch
 ROUNDS := 5
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-others test-floors conformance stress stress-transfers fuzz check lint types wheel guide bench bench-downloads bench-libraries clean
+.PHONY: demo test test-others test-floors conformance stress soak matrix fuzz check lint types wheel guide bench bench-downloads bench-libraries clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/iointerrupt demo
@@ -37,23 +37,28 @@ test-floors:
 	$(VENV)-floors/bin/python $(PIP) --editable '.[test]' --constraint tests/floors.txt
 	$(VENV)-floors/bin/python -m pytest $(PARALLEL)
 
-# Stops of every operation on sockets, TLS, files, HTTP, asyncio and threads, at random times and checks, for MINUTES.
-stress-transfers: $(VENV)/test.stamp
-	$(BIN)/python -m tests.stress.transfers --minutes $(or $(MINUTES),10)
-
 # A hundred times as many random examples as `make test` tries, and others each time.
 fuzz: $(VENV)/test.stamp
-	FUZZ=100 $(BIN)/python -m pytest --timeout 0 tests/test_fuzz_*.py
+	FUZZ=100 $(BIN)/python -m pytest --timeout 0 tests/test_fuzz_*.py tests/test_state_machines*.py
 
 # CPython's own tests, with our classes in place of the standard ones, and patched; SUITES="test_queue test_select" for some.
 conformance: $(VENV)/test.stamp
 	$(BIN)/python tests/conformance/run.py $(SUITES)
 
-# Some 120,000 stops at random moments, and a count at the end; STRESS=--stops=1000 for fewer. Then downloads that are killed
-# 200 times and go on, and more of that kind; KILLS=--kills=20 for fewer.
+# Stops at random moments, and a count at the end: 120,000 of calls (STRESS=--stops=1000 for fewer); downloads that are killed
+# 200 times and go on (KILLS=--kills=20); then of every operation on sockets, TLS, files, HTTP, asyncio and threads for MINUTES.
 stress: $(VENV)/test.stamp
 	$(BIN)/python -m tests.stress.calls $(STRESS)
 	$(BIN)/python -m tests.stress.downloads $(KILLS)
+	$(BIN)/python -m tests.stress.transfers --minutes $(or $(MINUTES),10)
+
+# Two hundred transfers at a time for MINUTES: does what they take grow? SOAK="--plot FILE.svg" draws it, with matplotlib.
+soak: $(VENV)/test.stamp
+	$(BIN)/python -m tests.stress.soak --minutes $(or $(MINUTES),10) $(SOAK)
+
+# Every fault, every client: the page docs/matrix.md, on stdout.
+matrix: $(VENV)/test.stamp
+	@$(BIN)/python -m tests.matrix
 
 check: lint types wheel guide
 

@@ -725,6 +725,15 @@ class TestRequests:
                 lean.answer(session, f"http://127.0.0.{number + 10}:9/", {})
             assert len(vars(session)["_iointerrupt_lean"]) <= 3
 
+    def test_origins_that_are_gone(self, session):
+        """What is known of an origin is dropped with its pool, as soon as another one is asked."""
+        with FaultServer(always()) as one, FaultServer(always()) as other:
+            for url in (one.url, other.url):
+                assert read(ask(session, url)) == b"hello"
+                assert list(vars(session)["_iointerrupt_lean"]) == [url]
+                session.close()
+                gc.collect()
+
     def test_session_is_let_go(self):
         """What is known of a session does not keep it, nor the reverse."""
         with FaultServer(always()) as server:

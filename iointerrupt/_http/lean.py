@@ -114,6 +114,9 @@ def answer(
     records: dict[str, _Record] = vars(session).setdefault("_iointerrupt_lean", {})
     record = records.get(name)
     if record is None:
+        for other, known in list(records.items()):
+            if known.is_stale():
+                records.pop(other, None)
         if len(records) >= _MOST_ORIGINS:
             records.clear()
         record = records.setdefault(name, _Record())
@@ -150,6 +153,11 @@ class _Record:
             origin = Origin.of(session, url)
             self._decision = current, now + _GOOD_FOR, origin
         return origin
+
+    def is_stale(self) -> bool:
+        """Whether the pool is gone, so that all has to be decided anew."""
+        origin = self._decision[2]
+        return origin is not None and origin.pool() is None
 
     def note(self, *, usual: bool) -> None:
         """Learn how the answer was."""

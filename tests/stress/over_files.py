@@ -297,9 +297,10 @@ def _read_whole(stops: Stops, path: str) -> None:
     while not stops.allowance.used_up():
         start, end = sorted(stops.rng.randrange(2 * SIZE) for _ in range(2))
         chunks = files.iter_chunks(path, chunk_size=_chunk(stops), start=start, end=end)
-        reader = Reader(stops, chunks, {"iter_chunks": Iterating(chunks)})
-        reader.place.position = start
-        reader.run()
+        with contextlib.closing(chunks):
+            reader = Reader(stops, chunks, {"iter_chunks": Iterating(chunks)})
+            reader.place.position = start
+            reader.run()
         assert reader.place.position == end, f"the end came at {reader.place.position}, not at {end}"
         trial = stops.trial("read_bytes*", takes_stop=True)
         with trial:

@@ -201,20 +201,14 @@ def _source(
         file = scope.enter_context(far.makefile("rb", one.rng.choice((100, 1000, 8192))))
         return file, READING, file
     if way == "chunks":
-        return (
-            far,
-            {"iter_chunks": Iterating(sockets.iter_chunks(far, chunk_size=one.rng.choice((10, 1000, 100_000))))},
-            far,
-        )
+        chunks = sockets.iter_chunks(far, chunk_size=one.rng.choice((10, 1000, 100_000)))
+        return far, {"iter_chunks": Iterating(scope.enter_context(contextlib.closing(chunks)))}, far
     plain = scope.enter_context(contextlib.closing(socket.socket(fileno=os.dup(far.fileno()))))
     os.set_blocking(plain.fileno(), True)
     if one.rng.random() < 0.5:
         return plain, {"recv_exactly*": recv_exactly}, None
-    chunks: dict[str, Read] = {
-        "iter_chunks": Iterating(sockets.iter_chunks(plain, chunk_size=1000)),
-        "recv_exactly*": recv_exactly,
-    }
-    return plain, chunks, None
+    chunks = scope.enter_context(contextlib.closing(sockets.iter_chunks(plain, chunk_size=1000)))
+    return plain, {"iter_chunks": Iterating(chunks), "recv_exactly*": recv_exactly}, None
 
 
 def _hang_up(*socks: socket.socket) -> None:
@@ -345,8 +339,8 @@ def _connect(stops: Stops, address: Any, first: int, connected: list[list[int]])
     mine: list[int] = []
     connected.append(mine)
     while not stops.allowance.used_up():
+        made = None
         if isinstance(address, tuple) and stops.rng.random() < 0.5:
-            made = None
             trial = stops.trial("create_connection*", takes_stop=True)
             with trial:
                 made = sockets.create_connection(address, stop=trial.argument)
@@ -356,8 +350,9 @@ def _connect(stops: Stops, address: Any, first: int, connected: list[list[int]])
             sock = made
         else:
             sock = sockets.Socket(socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX)
-            persist(stops, "connect", lambda _: sock.connect(address), sock)  # noqa: B023 - called at once
         with sock:
+            if made is None:
+                persist(stops, "connect", lambda _: sock.connect(address), sock)  # noqa: B023 - called at once
             number = first + len(mine)
             mine.append(number)
             _say(stops, sock, number.to_bytes(8, "big"))

@@ -13,7 +13,7 @@ from iointerrupt.testing import no_leaks
 from tests.stress.stops import Alarm, Allowance, Crew, Limits, Stops, Tally
 
 #: Seconds that what has been told to end has for it.
-LEAK_SECONDS = 5.0
+LEAK_SECONDS = 20.0
 
 # By scenario and operation, over the rounds.
 _learned: dict[str, dict[str, Limits]] = defaultdict(lambda: defaultdict(Limits))

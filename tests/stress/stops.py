@@ -40,7 +40,7 @@ _MOST_CHECKS = 400.0
 
 # Seconds after which a worker that has not ended is taken for one that has lost a wake-up.
 _PATIENCE = 60.0
-_PATIENCE_AFTER_FAILURE = 3.0
+_PATIENCE_AFTER_FAILURE = 20.0
 
 
 @dataclass

@@ -85,6 +85,7 @@ class Feed:
         "regardless",
         "spill",
         "unwritten",
+        "written",
     )
 
     stop: Any
@@ -102,6 +103,7 @@ class Feed:
         self.direct = False  # what is written now is a caller's data, not the buffer
         self.left: int | None = None  # of such a write that failed, how many bytes had not been taken
         self.unwritten = b""  # of a close that failed, what was still in the buffer
+        self.written = False  # since the last read of the raw file: the buffer may hold bytes for it
         self.spill: list[
             bytes
         ] = []  # text that a write took although the raw file did not, see `_streams.buffered.Writing`
@@ -121,6 +123,7 @@ class Feed:
         me = get_ident()
         if me in self.errors:  # from the last turn of this same call: the C code goes on after a short read
             return None
+        self.written = False
         if self.regardless:
             return cast("int", self.raw._readinto_now(buffer))
         if self.may_block:

@@ -126,16 +126,23 @@ def check_url(url: str, schemes: tuple[str, ...] = ("http", "https")) -> str:
     """
     accepted = f"accepted are {', '.join(f'{scheme}://HOST...' for scheme in schemes)}"
     if re.search(r"[\x00-\x20\x7f]", url):
-        raise ValueError(f"{url!r} has a space or a control character in it; {accepted}")
+        raise ValueError(f"{_shown(url)} has a space or a control character in it; {accepted}")
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        raise ValueError(f"{url!r} is no URL ({error}); {accepted}") from None
+        reason = "" if "@" in str(error) else f" ({error})"  # it may quote the password
+        raise ValueError(f"{_shown(url)} is no URL{reason}; {accepted}") from None
     if "://" not in url:
-        raise ValueError(f"{url!r} has no scheme; {accepted}")
+        raise ValueError(f"{_shown(url)} has no scheme; {accepted}")
     if parts.scheme not in schemes:
-        raise ValueError(f"{url!r} has the scheme {parts.scheme!r}; {accepted}")
+        raise ValueError(f"{_shown(url)} has the scheme {parts.scheme!r}; {accepted}")
     if not host:
-        raise ValueError(f"{url!r} has no host; {accepted}")
+        raise ValueError(f"{_shown(url)} has no host; {accepted}")
     return url
+
+
+def _shown(url: str) -> str:
+    from iointerrupt.downloads._errors import without_credentials  # noqa: PLC0415 - what is right need not be shown
+
+    return without_credentials(repr(url))

@@ -69,6 +69,12 @@ class BufferedRandom(Reading, Writing, io.BufferedRandom):  # type: ignore[overr
     _c_read_behind_writes = _behind_writes(io.BufferedRandom.read)
     _c_flush = io.BufferedRandom.flush
 
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        position = super().seek(offset, whence)
+        # Within what has been read ahead, the C code reckons from where it left the raw file, and does not know that a write
+        # which was stopped has left it elsewhere. It goes to the right place, and returns another.
+        return self.tell() if self._feed.written else position
+
     def _c_read(self, size: int | None = -1, /) -> bytes:
         feed = self._feed
         if not feed.written:
@@ -79,9 +85,8 @@ class BufferedRandom(Reading, Writing, io.BufferedRandom):  # type: ignore[overr
         # Often all of it has been read ahead: who changes records in turn need not write and read anew for each of them.
         data = bytearray(count)
         taken = self._c_readinto(data)
-        return cast(
-            "bytes", None if taken is None else bytes(memoryview(data)[:taken])
-        )  # None is what the raw file said
+        # None is what the raw file has said.
+        return cast("bytes", None if taken is None else bytes(memoryview(data)[:taken]))
 
     def _c_write(self, buffer: ReadableBuffer, /) -> int:
         self._feed.written = True

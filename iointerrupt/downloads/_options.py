@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from iointerrupt._errors import DownloadError
 from iointerrupt._stop import check_timeout
+from iointerrupt.downloads._errors import without_credentials
 
 
 class State(StrEnum):
@@ -223,7 +224,8 @@ def check_url(url: Any) -> str:
             return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}"
     except ValueError:  # of a port that is no number, and of brackets
         pass
-    raise ValueError(f"not a URL that can be downloaded: {url!r}; accepted are http://HOST/... and https://HOST/...")
+    shown = without_credentials(repr(url))
+    raise ValueError(f"not a URL that can be downloaded: {shown}; accepted are http://HOST/... and https://HOST/...")
 
 
 # What a download asks for by itself.

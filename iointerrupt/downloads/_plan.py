@@ -14,6 +14,7 @@ sends the rest of that version or the whole of another, and what it sends is jud
     a range              400, 412, 501                     AskAgain by date, else for the whole
     only if changed      304                               Unchanged
     anything             another range, or none named      WrongRange
+    anything             a length that is none             ShortBody
     anything             any other status                  BadStatus
 
 Each question is asked in at most one weaker form after another, so that this comes to an end.
@@ -30,7 +31,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from iointerrupt.downloads._coding import CODINGS
-from iointerrupt.downloads._errors import BadEncoding, BadStatus, TooLarge, WrongRange
+from iointerrupt.downloads._errors import BadEncoding, BadStatus, ShortBody, TooLarge, WrongRange
 
 #: Statuses that another try may change.
 PASSING_STATUSES = frozenset({408, 421, 425, 429, 500, 502, 503, 504})
@@ -192,7 +193,7 @@ def judge(question: Question, status: int, headers: Mapping[str, str], *, url: s
         name: what the file will be called, which tells whether it is meant to be packed.
 
     Raises:
-        BadStatus, WrongRange, BadEncoding: it is of no use.
+        BadStatus, WrongRange, BadEncoding, ShortBody: it is of no use.
     """
     transfer = headers.get("Transfer-Encoding", "chunked").strip().lower()
     if status in (200, 203, 206) and transfer not in ("chunked", "identity", ""):
@@ -232,6 +233,7 @@ _MOST_CODINGS = 2
 
 
 def _judge_whole(question: Question, headers: Mapping[str, str], url: str, name: str) -> Outcome:
+    _refuse_odd_length(headers, url)
     version = version_of(headers)
     if question.is_range:
         by = question.ways[0]
@@ -253,6 +255,7 @@ def _judge_whole(question: Question, headers: Mapping[str, str], url: str, name:
 def _judge_part(question: Question, headers: Mapping[str, str], url: str) -> Outcome:
     if not question.is_range:
         raise WrongRange(f"{url} sent a part of the file, and the whole was asked for", url=url)
+    _refuse_odd_length(headers, url)
     if content_coding(headers):
         raise WrongRange(f"{url} sent a part of a coded body, which was not asked for", url=url)
     said = headers.get("Content-Range", "").strip().lower()
@@ -310,10 +313,17 @@ def seconds_of(date: str) -> float | None:
 
 def content_length(headers: Mapping[str, str]) -> int | None:
     """The length of the body; None where it is not said, or not in a way that holds (RFC 9112, 6.3)."""
-    said = headers.get("Content-Length", "").strip()
-    if "Transfer-Encoding" in headers or not _LENGTH.fullmatch(said):
+    if "Transfer-Encoding" in headers:
         return None
-    return int(said)
+    said = {each.strip() for each in headers.get("Content-Length", "").split(",")}  # twice the same is as good as once
+    length = said.pop()
+    return None if said or not _LENGTH.fullmatch(length) else int(length)
+
+
+def _refuse_odd_length(headers: Mapping[str, str], url: str) -> None:
+    # Of such a body nobody knows where it ends: that the connection ends would make it whole (RFC 9112, 6.3, 5).
+    if "Content-Length" in headers and "Transfer-Encoding" not in headers and content_length(headers) is None:
+        raise ShortBody(f"{url} says of the body's length: {headers['Content-Length']!r}, which is none", url=url)
 
 
 def content_coding(headers: Mapping[str, str]) -> list[str]:

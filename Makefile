@@ -13,7 +13,7 @@ PARALLEL := --numprocesses $(shell $(PYTHON) -c 'import os; print(2 * len(os.sch
 ROUNDS := 5
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-others test-floors conformance stress soak matrix fuzz check lint types wheel guide bench bench-downloads bench-libraries clean
+.PHONY: demo test test-others test-floors conformance stress soak matrix coverage fuzz check lint types wheel guide bench bench-downloads bench-libraries clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/iointerrupt demo
@@ -55,6 +55,14 @@ stress: $(VENV)/test.stamp
 # Two hundred transfers at a time for MINUTES: does what they take grow? SOAK="--plot FILE.svg" draws it, with matplotlib.
 soak: $(VENV)/test.stamp
 	$(BIN)/python -m tests.stress.soak --minutes $(or $(MINUTES),10) $(SOAK)
+
+# Which lines and branches of the library its tests reach, also in the processes that they start; too few of them fail it.
+coverage: $(VENV)/dev.stamp
+	rm -rf build/coverage
+	mkdir -p build/coverage
+	$(BIN)/python -m coverage run -m pytest $(PARALLEL)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 # Every fault, every client: the page docs/matrix.md, on stdout.
 matrix: $(VENV)/test.stamp

@@ -36,6 +36,12 @@ def ctrl_c() -> Iterator[None]:
 
 
 @pytest.fixture
+def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes run without coverage: for tests that look at all that they load, or at their first and last moments."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
+@pytest.fixture
 def no_more_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
     """A block in which no thread can be made, as where there are too many."""
 

@@ -286,6 +286,7 @@ print(Point, Point.__module__)
         )
         assert assert_same("pickles.py").returncode == 0
 
+    @pytest.mark.usefixtures("untraced")
     @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
     @pytest.mark.parametrize("start", [["pool.py"], ["-m", "pool"]], ids=" ".join)
     def test_multiprocessing(self, folder, method, start):

@@ -103,6 +103,7 @@ def test_every_file_says_what_lives_there():
         assert ast.get_docstring(ast.parse(path.read_text())), f"{path.name} has no docstring"
 
 
+@pytest.mark.usefixtures("untraced")
 def test_light_import():
     """`import iointerrupt` loads none of the heavy modules."""
     heavy = {"requests", "urllib3", "ssl", "aiofiles", "asyncio", "inspect", "multiprocessing", "rich"}

@@ -160,6 +160,7 @@ class TestPatching:
         monkey.unpatch_all()
         assert replaced() == set()
 
+    @pytest.mark.usefixtures("untraced")
     def test_importing_is_light(self):
         """Patching loads neither requests nor aiofiles nor asyncio."""
         program = """

@@ -624,6 +624,7 @@ class TestSignalWhenBlocked:
 class TestLoading:
     """The plugin as every run of pytest meets it."""
 
+    @pytest.mark.usefixtures("untraced")
     def test_is_light(self):
         """Loading it loads nothing of the kit, nor what that needs."""
         heavy = {"iointerrupt.testing", "requests", "urllib3", "ssl", "asyncio", "multiprocessing"}

@@ -81,6 +81,9 @@ def run_on_ours() -> list[type[unittest.TestCase]]:
     return found
 
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
+
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests write to the current folder."""

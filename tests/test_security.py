@@ -138,6 +138,29 @@ class TestPasswords:
         assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
         assert caught.value.url == url
 
+    @pytest.mark.parametrize("url", ["ftp://me:s3cr3t@host/", "http://me:s3cr3t@/", "http://me:s3cr3t@host:x/"])
+    def test_of_what_is_no_url(self, environment, capsys, url):
+        """Nor has what is said of a URL that cannot be downloaded, as an argument, as a mirror, or in a list."""
+        for refused in (
+            lambda: download(url),
+            lambda: download("http://host/", mirrors=[url], checksum="md5:" + "0" * 32),
+        ):
+            with pytest.raises(ValueError, match=r"://\*\*\*@") as caught:
+                refused()
+            assert "s3cr3t" not in str(caught.value)
+        (environment / "list").write_text(f"{url}\n")
+        for arguments in (["-i", "list"], [url], ["--proxy", url, "http://host/"]):
+            assert cli.main(["get", *arguments]) == 2
+            said = capsys.readouterr().err
+            assert "s3cr3t" not in said
+            assert "://***@" in said
+
+    @pytest.mark.parametrize("url", ["http://me:s3cr3t\uff0f@host/", "http://me:s3cr3t x@host/"])
+    def test_of_what_is_no_url_for_a_reason(self, capsys, url):
+        """Nor has the reason for which it is none, where that quotes it."""
+        assert cli.main(["get", url]) == 2
+        assert "s3cr3t" not in capsys.readouterr().err
+
     def test_of_checksums(self, server, environment):
         """Nor has that of a wrong file, or of a list that has nothing of it."""
         url = with_user(server.url) + "/file"
@@ -296,6 +319,17 @@ class TestTLS:
             with pytest.raises(ConnectionFailed):
                 download(f"{server.url}/other", environment, session=session)
         assert len(server.requests) == 1
+
+    @pytest.mark.parametrize("sent", [b"", b"half"], ids=["in the head", "in the body"])
+    def test_cut_off(self, fault_server, environment, authority, tls, sent):
+        """Who cuts a connection in the head, or in a body of no length, makes no short file of it: TLS has not said that it ends."""
+        head = steps.send(b"HTTP/1.1 200 OK\r\n" + (b"X: y\r\n\r\n" if sent else b"X"))
+        server = fault_server([steps.expect(), head, steps.send(sent), steps.close(notify=False)], tls=tls)
+        with http.Session() as session:
+            session.verify = authority[1]
+            with pytest.raises(ShortBody if sent else ConnectionFailed):
+                download(f"{server.url}/file", environment, session=session, retries=0)
+        assert not (environment / "file").exists()
 
     def test_as_strict_as_urllib3(self):
         """A context is as strict as the one that urllib3 makes: protocols, ciphers, options, whom and what it verifies."""

@@ -16,11 +16,14 @@ import sys
 import textwrap
 import threading
 import time
+import types
 import weakref
 
 import pytest
 
-from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, as_stop, current_stop, use_stop
+from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, _stop, as_stop, current_stop, use_stop
+from iointerrupt._signal.blocked import observers
+from iointerrupt._signal.latch import Latch
 from iointerrupt._wait import READ, check, wait_ready
 from iointerrupt.testing import StopAfter, wait_until_blocked
 
@@ -33,6 +36,13 @@ def test_is_a_threading_event():
     stop.set()
     assert stop.is_set()
     assert stop.wait(0)
+
+
+def test_import_takes_no_typing():
+    """What only type checkers read is not imported: `typing` alone would be most of what the import costs."""
+    program = "import sys; before = set(sys.modules); import iointerrupt; print('typing' in set(sys.modules) - before)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_first_reason_stays():
@@ -63,6 +73,19 @@ def test_wait_wakes_every_waiter(background):
     wait_until_blocked(stop, 20)
     stop.set()
     assert all(one.result() is True for one in waiting)
+
+
+def test_wait_for_a_set_event_does_not_block(monkeypatch):
+    """Whoever looks for threads that are blocked hears nothing of a wait for an event that is set already."""
+    told = []
+    monkeypatch.setitem(observers, "a test", lambda: told.append(1))
+    stop = StopEvent()
+    stop.wait(0)
+    assert told
+    told.clear()
+    stop.set()
+    assert stop.wait()
+    assert not told
 
 
 def test_wait_times_out():
@@ -180,6 +203,18 @@ class TestParents:
         gc.collect()
         assert gone() is None
 
+    def test_descendant_with_callback_lives_however_far_it_is(self):
+        """So does one that is many generations below, through all of which it is reached."""
+        top, ran = StopEvent(), []
+        last = top
+        for _ in range(6):
+            last = StopEvent(last)
+        last.on_set(lambda: ran.append(1))
+        del last
+        gc.collect()
+        top.set()
+        assert ran == [1]
+
     def test_clear_is_refused(self):
         """An event whose parents or deadline decide cannot be cleared."""
         for stop in (StopEvent(StopEvent()), StopEvent(timeout=5)):
@@ -220,6 +255,9 @@ class TestDeadline:
         """An infinite timeout is none."""
         stop = StopEvent(timeout=float("inf"))
         assert not stop.wait(0)
+        stop.set()
+        stop.clear()
+        assert not stop.is_set()
         assert StopEvent().wait(0) is False
 
     def test_set_before_the_deadline_is_no_deadline(self):
@@ -419,9 +457,37 @@ class TestDescriptor:
         event.set()
         assert selecting.result() is True
 
-    def test_closed_with_the_event(self):
-        """Dropping the event closes it."""
-        stop = StopEvent(threading.Event())
+    @pytest.mark.parametrize("make", [threading.Event, type("Event", (threading.Event,), {})])
+    def test_follows_a_foreign_event_that_is_set_again(self, make):
+        """The descriptor of an event's stop is readable when that is set, and once it has been cleared, when it is set again."""
+        event = make()
+        stop = as_stop(event)
+        with selectors.DefaultSelector() as selector:
+            selector.register(stop.fileno(), selectors.EVENT_READ)
+            for _ in range(3):
+                assert not selector.select(0)
+                event.set()
+                assert selector.select(10)
+                _join(stop._watcher._thread)
+                event.clear()
+                assert not stop.is_set()
+
+    def test_an_event_that_stays_set_is_watched_no_more(self):
+        """The thread that has seen a foreign event set ends, and to ask about the event does not start another."""
+        event = type("Event", (threading.Event,), {})()
+        stop = as_stop(event)
+        stop.fileno()
+        event.set()
+        _join(stop._watcher._thread)
+        assert stop.is_set()
+        assert stop._watcher._thread is None
+
+    @pytest.mark.parametrize(
+        "make", [lambda: StopEvent(threading.Event()), lambda: as_stop(lambda: False), lambda: StopEvent(timeout=60)]
+    )
+    def test_closed_with_the_event(self, make):
+        """Dropping the event closes it, whatever has the event watched."""
+        stop = make()
         number = stop.fileno()
         os.fstat(number)
         del stop
@@ -495,11 +561,21 @@ class TestForeign:
         event.set()
         assert ran.wait(10)
 
+    def test_callback_on_a_callable_runs(self):
+        """A callback of an event that nobody refers to runs once the callable that it follows says so."""
+        flag, ran = [], threading.Event()
+        StopEvent(lambda: bool(flag)).on_set(ran.set)
+        gc.collect()
+        flag.append(1)
+        assert ran.wait(10)
+
     def test_set_reaches_the_source(self):
         """Setting the stop of an event sets the event; the stop of a callable says that it cannot."""
         event = threading.Event()
-        as_stop(event).set("from here")
+        stop = as_stop(event)
+        stop.set("from here")
         assert event.is_set()
+        assert stop.reason == "from here"
         with pytest.raises(RuntimeError, match="cannot set a stop that follows"):
             as_stop(lambda: False).set()
         with pytest.raises(RuntimeError, match="cannot clear a stop that follows"):
@@ -582,6 +658,8 @@ class TestForeign:
             object(),
             asyncio.sleep,
             functools.partial(asyncio.sleep, 1),
+            types.SimpleNamespace(is_set=bool),
+            types.SimpleNamespace(wait=bool),
         ],
     )
     def test_what_is_no_stop(self, wrong):
@@ -617,6 +695,31 @@ class TestForeign:
         assert waiting.result()
         assert len(event._cond._waiters) == 0
 
+    def test_the_first_that_is_set_is_enough(self):
+        """Of several callables those behind the one that says stop are not asked."""
+        says, asked = [], []
+        child = StopEvent(lambda: bool(says), lambda: asked.append(1))
+        assert not child.is_set()
+        asked.clear()
+        says.append(1)
+        assert child.is_set()
+        assert not asked
+
+    def test_how_often_a_callable_is_asked(self):
+        """While an operation is blocked a callable is asked twenty times a second, unless a program sets another interval."""
+        assert StopEvent.poll_interval == 0.05
+
+    def test_subclass_has_to_say_how_it_is_watched(self):
+        """A subclass that has to be asked, and does not say who asks while a thread is blocked on it, is told so by the wait."""
+
+        class Asked(StopEvent):
+            def __init__(self):
+                super().__init__()
+                self._asked = (self,)
+
+        with pytest.raises(NotImplementedError):
+            Asked().wait()
+
 
 class TestCurrent:
     """use_stop sets the stop of a thread's context."""
@@ -633,6 +736,15 @@ class TestCurrent:
                 assert current_stop() is None
             assert current_stop() is outer
         assert current_stop() is None
+
+    def test_known_from_the_first_one_on(self, monkeypatch):
+        """That there has been a current stop is known from the first block with one on; one without a stop is none."""
+        ever = Latch()
+        monkeypatch.setattr(_stop, "ever_current", ever)
+        with use_stop(None):
+            assert not ever.fired
+        with use_stop(StopEvent()):
+            assert ever.fired
 
     def test_not_inherited_by_threads(self, background):
         """A new thread begins without a current stop."""
@@ -840,6 +952,12 @@ def _leave_a_thread_behind(event, blocked):
     blocked.set()
 
 
+def _join(thread):
+    """Wait for the end of a watcher's thread, where there is one."""
+    if thread is not None:
+        thread.join(10)
+
+
 def _no_thread(thread):
     raise RuntimeError("no threads")
 
@@ -880,6 +998,9 @@ def test_repr_says_the_state():
     assert "unset" in repr(stop)
     stop.set("Ctrl-C")
     assert "set: Ctrl-C" in repr(stop)
+    stop.clear()
+    stop.set()
+    assert repr(stop).endswith(": set>")
 
 
 class TestStopAfter:

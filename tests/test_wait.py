@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import collections
 import gc
 import os
 import resource
 import signal
+import socket
 import threading
 import time
+import types
 import weakref
 
 import pytest
 
-from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, abandoned_helpers, use_stop
+from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, _wait, abandoned_helpers, use_stop
 from iointerrupt._helpers import Helpers
+from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.polls import kept
-from iointerrupt._wait import READ, WRITE, wait_ready
+from iointerrupt._wait import READ, WRITE, Place, has_hung_up, wait_ready
 from iointerrupt.testing import StopAfter, signal_when_blocked, wait_until_blocked
 
 
@@ -36,6 +40,25 @@ class TestWaitReady:
         wait_ready(pipe[1], WRITE, StopEvent())
         os.write(pipe[1], b"x")
         wait_ready(pipe[0], READ, None)
+
+    def test_one_direction(self):
+        """What is ready in one direction does not end the wait for the other one, and ends the wait for either."""
+        near, far = socket.socketpair()
+        with near, far:
+            for own in (None, StopEvent(), StopEvent(timeout=60)):
+                wait_ready(near.fileno(), READ | WRITE, own, time.monotonic())
+                with pytest.raises(TimeoutError):
+                    wait_ready(near.fileno(), READ, own, time.monotonic())
+            near.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                while True:
+                    near.send(bytes(65536))
+            far.send(b"x")
+            for own in (None, StopEvent(), StopEvent(timeout=60)):
+                wait_ready(near.fileno(), READ | WRITE, own, time.monotonic())
+                wait_ready(near.fileno(), READ, own, time.monotonic())
+                with pytest.raises(TimeoutError):
+                    wait_ready(near.fileno(), WRITE, own, time.monotonic())
 
     def test_hang_up_is_ready(self):
         """The end of a pipe is something to read."""
@@ -154,6 +177,29 @@ class TestWaitReady:
                 wait_ready(pipe[0], READ, StopAfter(n))
 
 
+class TestHungUp:
+    """has_hung_up: a question that does not wait."""
+
+    def test_end_in_both_directions(self):
+        """A connection has hung up once its other end is closed, not while one direction is open."""
+        near, far = socket.socketpair()
+        with near, far:
+            assert not has_hung_up(near.fileno())
+            far.send(b"x")
+            far.shutdown(socket.SHUT_WR)
+            assert not has_hung_up(near.fileno())
+            far.close()
+            assert has_hung_up(near.fileno())
+
+    def test_another_trouble(self):
+        """A pipe that nobody reads is in error, and a number that is not open is none: neither has hung up."""
+        reader, writer = os.pipe()
+        os.close(reader)
+        assert not has_hung_up(writer)
+        os.close(writer)
+        assert not has_hung_up(writer)
+
+
 class TestKeptPoll:
     """A thread's poll object, which is used for one wait after the other."""
 
@@ -168,6 +214,37 @@ class TestKeptPoll:
         with pytest.raises(Interrupted):
             wait_ready(pipe[1], WRITE, first)
         wait_ready(pipe[1], WRITE, second)
+
+    def test_what_it_is_for(self, pipe, monkeypatch):
+        """It serves a wait for no stop, or for one that need not be asked and is not set; another one is made for any other."""
+        others = []
+        monkeypatch.setattr(_wait, "wait_any", lambda *args: others.append(args))
+
+        def is_kept(own, current=None):
+            others.clear()
+            try:
+                with use_stop(current):
+                    wait_ready(pipe[0], READ, own, 0.0)
+            except TimeoutError:
+                assert not others
+                return True
+            assert others == [({pipe[0]: READ}, own, 0.0)]
+            return False
+
+        stop, other, was_set = StopEvent(), StopEvent(), StopEvent()
+        was_set.set()
+        assert is_kept(None)
+        assert is_kept(stop)
+        assert is_kept(None, stop)
+        assert is_kept(stop, stop)
+        assert not is_kept(stop, other)
+        assert not is_kept(StopEvent(timeout=60))
+        assert not is_kept(None, StopEvent(timeout=60))
+        assert not is_kept(was_set)
+        assert not is_kept(None, was_set)
+        monkeypatch.setattr(kept.poll, "is_busy", True)
+        assert not is_kept(None)
+        assert not is_kept(stop)
 
     def test_it_keeps_no_descriptor(self, pipe):
         """The descriptor of a stop that is dropped is closed, although a thread has waited for it last."""
@@ -200,26 +277,27 @@ class TestKeptPoll:
             go_on.set()
         waiting.result()
 
-    def test_a_wait_within_a_wait(self, pipe, ctrl_c):
-        """A signal handler may wait while the main thread waits; both see what is theirs."""
+    @pytest.mark.parametrize("stops", [(None, None), (StopEvent(),) * 2, (StopEvent(), StopEvent())])
+    def test_a_wait_within_a_wait(self, pipe, ctrl_c, stops):
+        """A signal handler may wait while the main thread waits, for the same stop or another; both see what is theirs."""
         inner, seen = os.pipe(), []
 
         def handle(*_):
             os.write(inner[1], b"x")
-            wait_ready(inner[0], READ, StopEvent())
+            wait_ready(inner[0], READ, stops[0])
             seen.append(os.read(inner[0], 1))
             os.write(pipe[1], b"y")
 
         previous = signal.signal(signal.SIGUSR1, handle)
         try:
             with signal_when_blocked(signal.SIGUSR1):
-                wait_ready(pipe[0], READ, StopEvent())
+                wait_ready(pipe[0], READ, stops[1])
         finally:
             signal.signal(signal.SIGUSR1, previous)
             for fd in inner:
                 os.close(fd)
         assert seen[0] == b"x"
-        wait_ready(pipe[1], WRITE, StopEvent())
+        wait_ready(pipe[1], WRITE, stops[0])
 
     def test_a_wait_that_a_signal_ends(self, pipe, ctrl_c):
         """An exception out of a signal handler leaves nothing behind for the next wait."""
@@ -273,6 +351,84 @@ class TestKeptPoll:
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
         with pytest.raises(TimeoutError):
             wait_ready(pipe[0], READ, stop, time.monotonic())
+
+
+class TestPlace:
+    """Place: among those who wait for a condition, until it is notified, and no longer."""
+
+    @pytest.fixture
+    def line(self):
+        """A condition, two places in its line, and the stop of the first."""
+        condition, stop = threading.Condition(), StopEvent()
+        with Blocked((stop,), raises=False) as blocked, Blocked(()) as other:
+            places = Place(condition, blocked), Place(condition, other)
+            with condition:
+                for place in places:
+                    place.take()
+            yield condition, *places, stop
+
+    def test_notified(self, line):
+        """Who is notified has left the line."""
+        condition, first, second, _ = line
+        with condition:
+            condition.notify()
+        first.wait(None)
+        assert list(condition._waiters) == [second]
+
+    def test_woken_by_something_else(self, line):
+        """So has who was woken otherwise: a later notification is for somebody who still waits."""
+        condition, first, second, _ = line
+        first.release()
+        first.wait(None)
+        assert list(condition._waiters) == [second]
+
+    def test_time_is_up(self, line):
+        """Whoever gives up leaves the line, and nobody else is notified for that."""
+        condition, first, second, _ = line
+        with pytest.raises(TimeoutError):
+            first.wait(0.0)
+        assert list(condition._waiters) == [second]
+
+    def test_stopped(self, line):
+        """So does who is stopped."""
+        condition, first, second, stop = line
+        stop.set()
+        with pytest.raises(Interrupted):
+            first.wait(None)
+        assert list(condition._waiters) == [second]
+
+    def test_stopped_and_notified(self, line):
+        """A notification that comes together with a stop goes to the next in line."""
+        condition, first, second, stop = line
+        with condition:
+            condition.notify()
+        stop.set()
+        with pytest.raises(Interrupted):
+            first.wait(None)
+        assert not condition._waiters
+        second.wait(time.monotonic())
+
+    def test_what_it_supports(self):
+        """Conditions as the standard library makes them, and those of subclasses that notify as it does."""
+        usual = threading.Condition()
+        assert Place.supports(usual)
+        assert Place.supports(type("Named", (threading.Condition,), {})())
+        assert not Place.supports(type("Otherwise", (threading.Condition,), {"notify": lambda self, n=1: None})())
+        assert not Place.supports(types.SimpleNamespace(_waiters=collections.deque(), notify=usual.notify))
+        for waiters in ([], type("Deque", (collections.deque,), {})(), None):
+            usual._waiters = waiters
+            assert not Place.supports(usual)
+        del usual._waiters
+        assert not Place.supports(usual)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "sooner"),
+    [(None, None, None), (1.0, None, 1.0), (None, 2.0, 2.0), (1.0, 2.0, 1.0), (2.0, 1.0, 1.0), (0.0, None, 0.0)],
+)
+def test_the_sooner_of_two(first, second, sooner):
+    """No limit is later than any."""
+    assert _wait.sooner(first, second) == sooner
 
 
 class TestHelpers:

@@ -23,7 +23,7 @@ from iointerrupt._streams.text import SeekableText
 from iointerrupt._streams.updating import BufferedRandom
 
 # They leave objects unclosed themselves.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("untraced")]
 
 pytest.importorskip("test.test_io", reason="this Python comes without its own tests")
 from test import test_file, test_fileio, test_io  # noqa: E402 - only where there are any
@@ -79,9 +79,6 @@ def run_on_ours() -> list[type[unittest.TestCase]]:
             members |= {test: None for test in NOT_OURS if hasattr(base, test)}
             found.append(type(f"{source.__name__.rpartition('.')[2]}_{name}", (base,), members))
     return found
-
-
-pytestmark = pytest.mark.usefixtures("untraced")
 
 
 @pytest.fixture(autouse=True)

@@ -323,7 +323,7 @@ def content_length(headers: Mapping[str, str]) -> int | None:
 def _refuse_odd_length(headers: Mapping[str, str], url: str) -> None:
     # Of such a body nobody knows where it ends: that the connection ends would make it whole (RFC 9112, 6.3, 5).
     if "Content-Length" in headers and "Transfer-Encoding" not in headers and content_length(headers) is None:
-        raise ShortBody(f"{url} says of the body's length: {headers['Content-Length']!r}, which is none", url=url)
+        raise ShortBody(f"{url} says of the body's length: {headers['Content-Length'][:100]!r}, which is none", url=url)
 
 
 def content_coding(headers: Mapping[str, str]) -> list[str]:

@@ -13,7 +13,7 @@ PARALLEL := --numprocesses $(shell $(PYTHON) -c 'import os; print(2 * len(os.sch
 ROUNDS := 5
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-others test-floors conformance stress soak matrix coverage fuzz check lint types wheel guide bench bench-downloads bench-libraries clean
+.PHONY: demo test test-others test-floors conformance stress soak matrix coverage mutants fuzz check lint types wheel guide bench bench-downloads bench-libraries clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/iointerrupt demo
@@ -63,6 +63,12 @@ coverage: $(VENV)/dev.stamp
 	$(BIN)/python -m coverage run -m pytest $(PARALLEL)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
+
+# Each line of _stop.py and _wait.py changed in every way; a change that no test notices has to be argued. MUTANTS='--only park'.
+mutants:
+	test -e $(VENV)-mutants || $(PYTHON) -m venv $(VENV)-mutants
+	$(VENV)-mutants/bin/python $(PIP) --editable '.[mutants]'
+	$(VENV)-mutants/bin/python -m tests.mutation.run $(MUTANTS)
 
 # Every fault, every client: the page docs/matrix.md, on stdout.
 matrix: $(VENV)/test.stamp

@@ -164,10 +164,11 @@ class StopEvent(threading.Event):
         that follows another (`as_stop`), it learns of a set at once, of a clear when the event is next asked.
         """
         if self._public is None:
-            with guard.lock:
+            # The hold may start a thread, which no one may wait for under the lock.
+            with self._hold(keep=False) as hold, guard.lock:
                 if self._public is None:
                     self._public = Wake()
-                    weakref.finalize(self, self._hold(keep=False).close).atexit = False
+                    weakref.finalize(self, hold.pop_all().close).atexit = False
             self._level_public()
         return self._public.fileno()
 

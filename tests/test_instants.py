@@ -14,13 +14,15 @@ import time
 import pytest
 
 from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, _wait, as_stop
-from iointerrupt._signal.latch import Cause, Latch
+from iointerrupt._signal.blocked import Blocked
+from iointerrupt._signal.latch import Cause, Latch, Parker
 from iointerrupt._signal.wake import Wake
 from iointerrupt._wait import (
     READ,
     ask,
     deadline_of,
     milliseconds,
+    park,
     poll_one,
     sleep_until,
     wait_any,
@@ -271,6 +273,14 @@ class TestMeeting:
         as_stop(source)._latch.fire(Cause("on the way"))  # what a set does before it comes to the children
         assert child.is_set()
         assert child.reason == "on the way"
+
+    def test_completed_within_a_stop(self):
+        """What is completed when the stop and the deadline come has been completed."""
+        stop, parker = StopEvent(), Parker()
+        with Blocked((stop,)) as blocked:
+            stop.set()
+            parker.unpark()
+            park(parker, blocked, 0.0, lambda: True)
 
     def within(self, monkeypatch, name, other):
         """Has `other` called once, just before a descriptor is set or cleared."""

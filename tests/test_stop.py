@@ -22,6 +22,7 @@ import weakref
 import pytest
 
 from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, _stop, as_stop, current_stop, use_stop
+from iointerrupt._signal import guard
 from iointerrupt._signal.blocked import observers
 from iointerrupt._signal.latch import Latch
 from iointerrupt._wait import READ, check, wait_ready
@@ -472,6 +473,15 @@ class TestDescriptor:
                 event.clear()
                 assert not stop.is_set()
 
+    def test_thread_is_started_without_the_lock(self, monkeypatch):
+        """Who watches is started while nobody has the library's lock: the start would wait for a thread whose collector wants it."""
+        start, had = threading.Thread.start, []
+        monkeypatch.setattr(
+            threading.Thread, "start", lambda thread: (had.append(guard.lock._is_owned()), start(thread))
+        )
+        as_stop(type("Event", (threading.Event,), {})()).fileno()
+        assert had == [False]
+
     def test_an_event_that_stays_set_is_watched_no_more(self):
         """The thread that has seen a foreign event set ends, and to ask about the event does not start another."""
         event = type("Event", (threading.Event,), {})()
@@ -568,6 +578,18 @@ class TestForeign:
         gc.collect()
         flag.append(1)
         assert ran.wait(10)
+
+    def test_cleared_while_its_set_is_told(self):
+        """An event that is cleared, and asked about, before the thread that watches it has told everybody is watched further."""
+        event, told = type("Event", (threading.Event,), {})(), threading.Event()
+        stop = as_stop(event)
+        stop.on_set(lambda: (event.clear(), stop.is_set(), told.set()))
+        with selectors.DefaultSelector() as selector:
+            selector.register(stop.fileno(), selectors.EVENT_READ)
+            event.set()
+            assert told.wait(10)
+            event.set()
+            assert selector.select(10)
 
     def test_set_reaches_the_source(self):
         """Setting the stop of an event sets the event; the stop of a callable says that it cannot."""

@@ -82,6 +82,7 @@ class EventWatcher:
     def resume(self) -> None:
         """Watch again after a firing, where somebody still holds this."""
         with guard.lock:
+            self._newest += 1  # a thread that has just told of the firing, and is about to end, goes on
             if not self._holds or self._thread is not None or _exiting:
                 return
             if self._grace < GRACE:

@@ -273,12 +273,12 @@ class TestBusy:
 
     def test_a_disk_that_is_slow(self, fault_server, path, monkeypatch):
         """A download that is over has let go of the file, even while the disk still writes what came of it."""
-        is_over, real, here = threading.Event(), os.fdatasync, threading.current_thread()
-        syncing = []
+        is_over, is_syncing = threading.Event(), threading.Event()
+        real, here = os.fdatasync, threading.current_thread()
 
         def sync(fd):
             if threading.current_thread() is not here:
-                syncing.append(fd)
+                is_syncing.set()
                 is_over.wait(10)
             real(fd)
 
@@ -294,7 +294,7 @@ class TestBusy:
             for _ in range(2):
                 with pytest.raises(ShortBody):
                     download(f"{server.url}/file", path, retries=0)
-            assert len(syncing) == 1
+            assert is_syncing.wait(10)
             result = download(f"{server.url}/file", path)
         finally:
             is_over.set()

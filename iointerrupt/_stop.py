@@ -75,8 +75,6 @@ class StopEvent(threading.Event):
     def __init__(self, *parents: StopLike, timeout: float | None = None) -> None:
         # Not super().__init__(): it makes the Condition whose lock a signal handler could find held, and nothing uses it.
         self._latch = Latch()
-        self._asked: tuple[StopEvent, ...] = ()
-        self._limit: tuple[float, float] | None = None
         self._parents = tuple(stop for stop in map(as_stop, parents) if stop is not None)
         self._children: dict[int, weakref.ref[StopEvent]] = {}
         self._callbacks: dict[Registration, Registration] = {}
@@ -84,13 +82,15 @@ class StopEvent(threading.Event):
         self._blocked: dict[object, tuple[int, int]] = {}  # who waits on this event, by wait; see _signal.blocked
         self._public: Wake | None = None
         # What has to be asked, since nobody sets it: ancestors of that kind, and the clock (when, and the seconds given).
-        self._asked = tuple(dict.fromkeys(asked for parent in self._parents for asked in parent._asked))
+        self._asked: tuple[StopEvent, ...] = tuple(
+            dict.fromkeys(asked for parent in self._parents for asked in parent._asked)
+        )
         limits = [parent._limit for parent in self._parents if parent._limit is not None]
         if timeout is not None:
             seconds = check_timeout(timeout)
             if seconds != math.inf:
                 limits.append((time.monotonic() + seconds, seconds))
-        self._limit = min(limits, default=None)
+        self._limit: tuple[float, float] | None = min(limits, default=None)
         self._must_ask = bool(self._asked) or self._limit is not None
         for parent in self._parents:
             parent._adopt(self)

@@ -26,8 +26,6 @@ from iointerrupt._signal.latch import Cause, Latch, Parker
 from iointerrupt._signal.polls import kept
 from iointerrupt._stop import StopEvent, _current, check_timeout
 
-TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name
-
 READ = 1
 WRITE = 4
 
@@ -141,9 +139,7 @@ def wait_any(interest: dict[int, int], own: StopEvent | None, deadline: float | 
                 raise TimeoutError("timed out")
 
 
-# The standard ones, also where a program has put those of `monkey` in their place.
-_select = select.select
-
+# What is taken of `select` here stays the standard one, also where a program has put those of `monkey` in their place.
 if hasattr(select, "poll"):
     _new_poll = select.poll
     _EVENTS = {READ: select.POLLIN, WRITE: select.POLLOUT, READ | WRITE: select.POLLIN | select.POLLOUT}
@@ -171,6 +167,7 @@ if hasattr(select, "poll"):
         return found
 
 else:  # pragma: no cover - Windows
+    _select = select.select
 
     def has_hung_up(fd: int) -> bool:  # noqa: ARG001 - as above
         """There select does not tell."""

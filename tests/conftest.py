@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing.util
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -33,6 +34,14 @@ def ctrl_c() -> Iterator[None]:
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, previous)
+
+
+@pytest.fixture
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the environment says of proxies, certificates and credentials is not meant for the servers of the tests."""
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name in {"NETRC", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"}:
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture

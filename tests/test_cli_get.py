@@ -29,12 +29,9 @@ HALF = [steps.head(length=len(BODY), headers=ETAG), steps.send(BODY[:6000]), ste
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
+def folder(plain_environment, tmp_path, monkeypatch):
     """The current folder, in which nothing is; and no proxies in the environment."""
     monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
     return tmp_path
 
 

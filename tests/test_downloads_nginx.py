@@ -57,11 +57,8 @@ def server(running):
 
 
 @pytest.fixture(autouse=True)
-def environment(tmp_path, monkeypatch):
+def environment(plain_environment, tmp_path, monkeypatch):
     """No proxies and no certificates, which requests would put before the session's, and a home in which nothing is."""
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy") or name in {"NETRC", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"}:
-            monkeypatch.delenv(name)
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))

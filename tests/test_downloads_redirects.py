@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 
 import pytest
 import requests
@@ -37,11 +36,8 @@ def target(fault_server):
 
 
 @pytest.fixture(autouse=True)
-def environment(tmp_path, monkeypatch):
+def environment(plain_environment, tmp_path, monkeypatch):
     """No proxies, and a home in which nothing is."""
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy") or name in {"NETRC", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"}:
-            monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
 
 

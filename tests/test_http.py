@@ -16,13 +16,7 @@ from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, http, sockets,
 from iointerrupt.testing import Connection, FaultServer, StopAfter, steps, wait_until_blocked
 from tests.scripts import STALL, STALL_IN_BODY, always
 
-
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch):
-    """What the environment says about proxies and certificates is not meant for these servers."""
-    for name in ("http_proxy", "https_proxy", "all_proxy", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
+pytestmark = pytest.mark.usefixtures("plain_environment")
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,9 @@ from iointerrupt import DeadlineExceeded, Interrupted, ResourceBusy, StopEvent, 
 from iointerrupt._signal.latch import Parker
 from iointerrupt.testing import Connection, FaultServer, StopAfter, steps, wait_until_blocked
 from tests.scripts import STALL_IN_BODY, always
-from tests.test_http import authority, in_order, plain_environment, pool_of, session, tls  # noqa: F401 - fixtures
+from tests.test_http import authority, in_order, pool_of, session, tls  # noqa: F401 - fixtures
+
+pytestmark = pytest.mark.usefixtures("plain_environment")
 
 
 @pytest.fixture(params=["ours", "theirs"])

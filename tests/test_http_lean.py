@@ -22,12 +22,15 @@ from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, http, sockets
 from iointerrupt._http import lean, splice
 from iointerrupt.testing import FaultServer, steps, wait_until_blocked
 from tests.scripts import always
-from tests.test_http import in_order, plain_environment, pool_of, session  # noqa: F401 - fixtures
+from tests.test_http import in_order, pool_of, session  # noqa: F401 - fixtures
 
 BIG = random.Random(5).randbytes(3_000_000)
 MOST = 1 << 20
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what splice(2) does is looked at")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="what splice(2) does is looked at"),
+    pytest.mark.usefixtures("plain_environment"),
+]
 
 
 class Target:

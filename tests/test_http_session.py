@@ -21,7 +21,9 @@ import iointerrupt
 from iointerrupt import Interrupted, StopEvent, http, sockets, use_stop
 from iointerrupt.testing import FaultServer, steps, wait_until_blocked
 from tests.scripts import STALL, always
-from tests.test_http import authority, in_order, plain_environment, pool_of, session, tls  # noqa: F401 - fixtures
+from tests.test_http import authority, in_order, pool_of, session, tls  # noqa: F401 - fixtures
+
+pytestmark = pytest.mark.usefixtures("plain_environment")
 
 
 class TestRetry:

@@ -24,8 +24,10 @@ from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, http, use_stop
 from iointerrupt._http import lean, splice
 from iointerrupt.testing import Connection, FaultServer, StopAfter, steps, wait_until_blocked
 from tests.scripts import STALL, always
-from tests.test_http import plain_environment, session  # noqa: F401 - fixtures
+from tests.test_http import session  # noqa: F401 - fixtures
 from tests.test_http_lean import BIG, MOST, Target, ask, idle, read, serve, target, way  # noqa: F401 - some are fixtures
+
+pytestmark = pytest.mark.usefixtures("plain_environment")
 
 HALF = 1_500_000
 

@@ -48,11 +48,8 @@ PAGE = Path(__file__).parent.parent / "docs" / "security.md"
 
 
 @pytest.fixture(autouse=True)
-def environment(tmp_path, monkeypatch):
+def environment(plain_environment, tmp_path, monkeypatch):
     """A folder in which nothing is, and no proxies and bundles in the environment."""
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy") or name in {"NETRC", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"}:
-            monkeypatch.delenv(name)
     folder = tmp_path / "folder"
     folder.mkdir()
     monkeypatch.chdir(folder)

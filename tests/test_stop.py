@@ -537,6 +537,20 @@ class TestForeign:
         flag.append(1)
         assert waiting.result() is True
 
+    def test_a_sleep_that_is_mocked(self, background, monkeypatch):
+        """Who replaces `time.sleep` in a test finds nothing of ours in it, and a callable is asked no more often."""
+        slept, asked = [], []
+        monkeypatch.setattr(time, "sleep", slept.append)
+
+        def source():
+            asked.append(None)
+            return len(asked) > 5
+
+        began = time.monotonic()
+        assert background(as_stop(source).wait).result() is True
+        assert slept == []
+        assert time.monotonic() - began > StopEvent.poll_interval
+
     def test_follows_a_source_that_is_cleared(self, background):
         """Once its source is cleared the stop is unset, and the next set stops again."""
         event = threading.Event()

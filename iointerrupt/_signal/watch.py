@@ -28,6 +28,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from time import sleep
 
 from iointerrupt._signal import guard
 
@@ -236,7 +237,8 @@ class CallablePoller:
     def _run(self) -> None:
         idle_since: float | None = None
         while True:
-            time.sleep(self._interval())
+            # Not time.sleep, which people replace in their tests: this would then neither sleep nor be unheard.
+            sleep(self._interval())
             with guard.lock:
                 asked = list(self._asked.values())
                 if asked:

@@ -25,6 +25,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from time import sleep
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from iointerrupt import calls
@@ -382,7 +383,7 @@ class DownloadManager:
         """Start further threads while there is something for them to do, and they help."""
         begun, since, waiting = self._begun, time.monotonic(), 0
         while True:
-            time.sleep(_RAMP)
+            sleep(_RAMP)
             now = time.monotonic()
             waiting = waiting + 1 if len(blocked_threads(self._stop)) >= self._threads else 0
             with self._lock:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from time import sleep
 from typing import Any, Final
 
 from iointerrupt._helpers import abandoned
@@ -67,7 +68,7 @@ def no_leaks(what: str = "the block", *, timeout: float = 5.0) -> Iterator[None]
             gc.collect()  # what nobody refers to is not left behind, though it may be reported as not closed
             if time.monotonic() >= deadline and (left := before.left()):
                 raise AssertionError("\n  ".join([f"{what} left behind:", *(say() for say in left)]))
-            time.sleep(pause)
+            sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
 

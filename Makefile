@@ -11,6 +11,8 @@ OTHER_PYTHONS := $(foreach version,3.12 3.13,$(firstword $(foreach candidate,\
 PARALLEL := --numprocesses $(shell $(PYTHON) -c 'import os; print(2 * len(os.sched_getaffinity(0)))')
 # How often `make guide` runs the project of the guide.
 ROUNDS := 5
+# The tests start hundreds of interpreters, which would all compile the library where nobody keeps what comes of it.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test test-others test-floors conformance stress soak matrix coverage mutants fuzz check lint types wheel guide bench bench-downloads bench-libraries clean

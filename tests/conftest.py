@@ -19,6 +19,12 @@ from tests import blocking
 pytest_plugins = "pytester"
 
 
+def pytest_collection_finish() -> None:
+    """Spare the collector what is there before the first test, and stays: many tests collect, several times."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def reported(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[BaseException]]:
     """What reaches `threading.excepthook`."""

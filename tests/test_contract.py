@@ -200,7 +200,7 @@ AUTHORITY = trustme.CA()
 
 def contexts():
     """A client's and a server's TLS context, both with our sockets."""
-    client, server = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    client, server = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     AUTHORITY.configure_trust(client)
     AUTHORITY.issue_cert("localhost").configure_cert(server)
     client.sslsocket_class = server.sslsocket_class = sockets.SSLSocket

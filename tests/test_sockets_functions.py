@@ -310,7 +310,7 @@ AUTHORITY = trustme.CA()
 
 def tls(pair, own):
     """The pair with TLS, the first one as a client's standard SSLSocket or ours."""
-    client, server = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    client, server = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     AUTHORITY.configure_trust(client)
     AUTHORITY.issue_cert("localhost").configure_cert(server)
     if own:

@@ -28,7 +28,7 @@ CERTIFICATE = AUTHORITY.issue_cert("localhost")
 
 def make_client(**settings):
     """A client's context that makes our sockets and trusts the server below."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     AUTHORITY.configure_trust(context)
     context.sslsocket_class = SSLSocket
     for name, value in settings.items():

@@ -25,6 +25,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """What others do at the end finds all as it was: hypothesis asks the collector who refers to what."""
+    gc.unfreeze()
+
+
 @pytest.fixture
 def reported(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[BaseException]]:
     """What reaches `threading.excepthook`."""

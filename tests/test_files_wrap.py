@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import pickle
 import select
 import socket
 import subprocess
@@ -211,6 +212,14 @@ def test_a_descriptor_is_wrapped_for_what_it_can_do(tmp_path: Path) -> None:
     for flags, mode in ((os.O_RDONLY | os.O_CREAT, "rb"), (os.O_WRONLY, "wb"), (os.O_RDWR, "rb+")):
         with files.wrap(os.open(path, flags)) as file:
             assert getattr(file, "mode", None) == mode
+
+
+def test_a_wrapper_is_known_by_its_object(tmp_path: Path) -> None:
+    """Name, mode and kind are the wrapped object's; a wrapper cannot be pickled, as a file cannot."""
+    with open(tmp_path / "file", "wb", buffering=0) as inner, files.wrap(inner) as file:
+        assert (file.name, file.mode, file.isatty()) == (inner.name, "wb", False)
+        with pytest.raises(TypeError, match="cannot pickle"):
+            pickle.dumps(file)
 
 
 def test_an_object_that_only_reads_is_read_in_a_helper(background: Callable[..., Any]) -> None:

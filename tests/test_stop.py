@@ -21,7 +21,7 @@ import weakref
 
 import pytest
 
-from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, _stop, as_stop, current_stop, use_stop
+from iointerrupt import DeadlineExceeded, Interrupted, Stalled, StopEvent, _stop, as_stop, current_stop, use_stop
 from iointerrupt._signal import guard
 from iointerrupt._signal.blocked import observers
 from iointerrupt._signal.latch import Latch
@@ -1019,6 +1019,12 @@ def test_interrupted_pickles_whole():
     """The exceptions keep their fields through a pickle, as process pools send them."""
     error = pickle.loads(pickle.dumps(DeadlineExceeded("why", transferred=3, partial=b"abc")))
     assert (type(error), error.reason, error.transferred, error.partial) == (DeadlineExceeded, "why", 3, b"abc")
+
+
+def test_stalled_pickles_whole():
+    """So does a timeout that has taken something."""
+    error = pickle.loads(pickle.dumps(Stalled("why", b"abc")))
+    assert (type(error), str(error), error.partial) == (Stalled, "why", b"abc")
 
 
 def test_interrupted_is_no_oserror():

@@ -6,7 +6,8 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from tests.stress.picture import BLUE, GREY, ORANGE, picture
 
 #: How many samples it takes to say anything.
 LEAST = 3
@@ -62,14 +63,6 @@ def _student(freedom: int) -> float:
     return math.fsum(term / freedom**power for power, term in enumerate(terms))
 
 
-# Light and dark: what is no text is in colours that are seen on both, and text follows the reader's preference.
-_STYLE = """<style>
-text { fill: #1f2328 !important; }
-@media (prefers-color-scheme: dark) { text { fill: #e6edf3 !important; } }
-</style>"""
-_GREY, _DOTS, _LINE = "#8b949e", "#3d8bd4", "#d9822b"
-
-
 @dataclass(frozen=True)
 class Row:
     """One part of a picture.
@@ -103,49 +96,18 @@ def draw(path: str, title: str, warm_up: float, rows: Sequence[Row]) -> None:
     Raises:
         ImportError: matplotlib is not there.
     """
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    import matplotlib.pyplot as plt
-
-    mpl.rcParams |= {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "iointerrupt",
-        "font.family": "sans-serif",
-        "font.size": 10,
-        "axes.edgecolor": _GREY,
-        "xtick.color": _GREY,
-        "ytick.color": _GREY,
-        "xtick.labelcolor": "#1f2328",
-        "ytick.labelcolor": "#1f2328",
-    }
-    figure: Any
-    figure, axes = plt.subplots(len(rows), 1, sharex=True, figsize=(8, 1.9 * len(rows) + 0.7), layout="constrained")
-    figure.suptitle(title, fontsize=11)
-    for axis, row in zip(axes, rows, strict=True):
-        axis.plot(*row.busy, ".", markersize=2, color=_GREY)
-        axis.plot(*row.resting, "o", markersize=4, color=_DOTS)
-        judged = [minute for minute in row.resting[0] if minute > warm_up]
-        ends = [judged[0], judged[-1]]
-        middle = statistics.fmean(judged)
-        line = [(row.trend.level + row.trend.slope * (end - middle)) / row.size for end in ends]
-        axis.plot(ends, line, color=_LINE, linewidth=2)
-        axis.axvspan(0, warm_up, color=_GREY, alpha=0.15, linewidth=0)
-        axis.set_ylim(0, 1.15 * max([*row.busy[1], *row.resting[1]]))
-        slope = f"{row.trend.slope:+.3g} ± {row.trend.margin:.2g}{row.unit and f' {row.unit}'} a minute"
-        axis.set_title(f"{row.what}: {slope}", loc="left", fontsize=10)
-        axis.grid(visible=True, color=_GREY, alpha=0.3, linewidth=0.6)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.margins(x=0.01)
-    axes[-1].set_xlabel("minutes")
-    figure.savefig(path, transparent=path.endswith(".svg"), metadata={"Date": None} if path.endswith(".svg") else None)
-    plt.close(figure)
-    if path.endswith(".svg"):
-        with open(path, encoding="utf-8") as file:
-            picture = file.read()
-        begin = picture.index(">", picture.index("<svg ")) + 1
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(
-                "\n".join(line.rstrip() for line in (picture[:begin] + "\n" + _STYLE + picture[begin:]).splitlines())
-                + "\n"
-            )
+    with picture(path, title, rows=len(rows), sharex=True) as axes:
+        for axis, row in zip(axes, rows, strict=True):
+            axis.plot(*row.busy, ".", markersize=2, color=GREY)
+            axis.plot(*row.resting, "o", markersize=4, color=BLUE)
+            judged = [minute for minute in row.resting[0] if minute > warm_up]
+            ends = [judged[0], judged[-1]]
+            middle = statistics.fmean(judged)
+            line = [(row.trend.level + row.trend.slope * (end - middle)) / row.size for end in ends]
+            axis.plot(ends, line, color=ORANGE, linewidth=2)
+            axis.axvspan(0, warm_up, color=GREY, alpha=0.15, linewidth=0)
+            axis.set_ylim(0, 1.15 * max([*row.busy[1], *row.resting[1]]))
+            slope = f"{row.trend.slope:+.3g} ± {row.trend.margin:.2g}{row.unit and f' {row.unit}'} a minute"
+            axis.set_title(f"{row.what}: {slope}", loc="left", fontsize=10)
+            axis.margins(x=0.01)
+        axes[-1].set_xlabel("minutes")

@@ -261,12 +261,14 @@ class PatchedSSLSocket(SSLSocket):
 
     _ii_reader: int | None = None  # as in `PatchedSocket`
 
+    def _read(self, size: int, buffer: Any, own: StopEvent | None, timeout: float | None) -> Any:
+        self._ii_reader = get_ident()
+        return super()._read(size, buffer, own, timeout)
+
     def _attempt(self, own: StopEvent | None, timeout: float | None, attempt: Callable[..., Any], *args: Any) -> Any:
         if timeout == 0.0:
             return attempt(*args)
-        if attempt == self._read_record:
-            self._ii_reader = get_ident()
-        elif attempt == self._write_record and self._ii_reader not in {None, get_ident()}:
+        if self._ii_reader not in {None, get_ident()} and attempt == self._write_record:
             try:
                 return attempt(*args)  # as in `PatchedSocket._ii_before_sending`
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):

@@ -152,6 +152,9 @@ class BaseSocket(socket.socket):
             ValueError, OverflowError, TypeError: it is negative or not a number, too large, of a wrong type.
             OSError: EBADF, the socket is closed.
         """
+        if (value is None or type(value) is float) and value == self._ii_own_timeout:
+            self._ii_descriptor()  # raises if it is closed; clients of databases set the same one before each read
+            return
         seconds = parse_timeout(value)
         os.get_blocking(self._ii_descriptor())  # raises if somebody has closed the bare descriptor
         self._ii_own_timeout = seconds

@@ -73,39 +73,47 @@ def wait_ready(fd: int, events: int, own: StopEvent | None, deadline: float | No
         OSError: EBADF, the descriptor is not open.
     """
     current = _current.get()
-    stop = current if own is None else own
+    first, second = (current, None) if own is None or own is current else (own, current)
     polls = kept.poll
     if (
-        (current is not None and current is not stop)
-        or (stop is not None and (stop._must_ask or stop._latch.fired))
+        (first is not None and (first._must_ask or first._latch.fired))
+        or (second is not None and (second._must_ask or second._latch.fired))
         or polls.is_busy
     ):
         wait_any({fd: events}, own, deadline)
         return
-    latch = None if stop is None else stop._latch
+    latch = None if first is None else first._latch
+    other = None if second is None else second._latch
     try:
-        poller = polls.poll_for(fd, _EVENTS[events], latch)
+        poller = polls.poll_for(fd, _EVENTS[events], latch, other)
     except OSError:
         wait_any({fd: events}, own, deadline)  # which knows what to do without a descriptor
         return
     polls.is_busy = True
     try:
-        if stop is not None:
-            stop._blocked[polls] = mark_of_thread()
+        if first is not None:
+            mark = mark_of_thread()
+            first._blocked[polls] = mark
+            if second is not None:
+                second._blocked[polls] = mark
         tell_observers()
-        poll_one(poller, fd, latch, deadline)
+        poll_one(poller, fd, latch, other, deadline)
     finally:
         polls.is_busy = False
-        if stop is not None:
-            stop._blocked.pop(polls, None)
+        if first is not None:
+            first._blocked.pop(polls, None)
+            if second is not None:
+                second._blocked.pop(polls, None)
 
 
-def poll_one(poller: select.poll, fd: int, latch: Latch | None, deadline: float | None) -> None:
-    """`wait_ready` for a descriptor that is registered, and a stop that need not be asked."""
+def poll_one(poller: select.poll, fd: int, latch: Latch | None, other: Latch | None, deadline: float | None) -> None:
+    """`wait_ready` for a descriptor that is registered, and stops that need not be asked."""
     while True:
         ready = poller.poll(None if deadline is None else milliseconds(deadline - time.monotonic()))
         if latch is not None and latch.fired:
             raise (latch.cause or Cause()).interruption()
+        if other is not None and other.fired:
+            raise (other.cause or Cause()).interruption()
         for ready_fd, event in ready:
             if ready_fd == fd:
                 if event & select.POLLNVAL:

@@ -158,14 +158,14 @@ class TestPolling:
         times = iter([100.0, 100.5, 100.75, 101.0, 101.9985])
         with monkeypatch.context() as patch:
             set_clock(patch, lambda: next(times))
-            poll_one(poll, int("1005"), None, 102.0)
+            poll_one(poll, int("1005"), None, None, 102.0)
         assert poll.asked == [2000, 1250, 2]
 
     @pytest.mark.parametrize("event", [select.POLLIN, select.POLLERR, select.POLLHUP, 0x2000 | select.POLLIN])
     def test_ready(self, monkeypatch, event):
         """Whatever the kernel says of a descriptor but that it is not open, it is ready."""
         poll = Poll([(5, event)])
-        poll_one(poll, 5, None, None)
+        poll_one(poll, 5, None, None, None)
         assert poll.asked == [None]
         monkeypatch.setattr(_wait, "_new_poll", lambda: Poll([(3, event), (5, event)]))
         assert wait_any({5: READ}, None) == [5]
@@ -173,7 +173,7 @@ class TestPolling:
     def test_not_open(self, monkeypatch):
         """If it is not open, that is what is raised."""
         with pytest.raises(OSError, match="Bad file descriptor") as caught:
-            poll_one(Poll([(5, select.POLLNVAL | select.POLLIN)]), 5, None, None)
+            poll_one(Poll([(5, select.POLLNVAL | select.POLLIN)]), 5, None, None, None)
         assert caught.value.errno == errno.EBADF
         monkeypatch.setattr(_wait, "_new_poll", lambda: Poll([(5, select.POLLNVAL | select.POLLIN)]))
         with pytest.raises(OSError, match="Bad file descriptor") as caught:
@@ -184,7 +184,7 @@ class TestPolling:
     def test_longest(self):
         """A time that is too long for one poll is waited for in several, each as long as can be; one that has passed is none."""
         poll = Poll([], [(5, select.POLLIN)])
-        poll_one(poll, 5, None, 1e12)
+        poll_one(poll, 5, None, None, 1e12)
         assert poll.asked == [2**31 - 1] * 2
         assert milliseconds(-1) == 0
         assert milliseconds(None) is None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import collections
 import gc
+import itertools
 import os
 import resource
+import select
 import signal
 import socket
 import threading
@@ -206,14 +208,32 @@ class TestKeptPoll:
     def test_many_waits(self, pipe):
         """Waits for either, with no stop, with one, with another and with the first again, see what is theirs."""
         first, second = StopEvent(), StopEvent()
-        for own in (None, first, second, first, None):
-            wait_ready(pipe[1], WRITE, own)
-            with pytest.raises(TimeoutError):
-                wait_ready(pipe[0], READ, own, time.monotonic())
+        for own, current in itertools.pairwise((None, first, second, first, None, None, second, second, None)):
+            with use_stop(current):
+                wait_ready(pipe[1], WRITE, own)
+                with pytest.raises(TimeoutError):
+                    wait_ready(pipe[0], READ, own, time.monotonic())
         first.set()
         with pytest.raises(Interrupted):
             wait_ready(pipe[1], WRITE, first)
         wait_ready(pipe[1], WRITE, second)
+
+    @pytest.mark.parametrize("which", [0, 1])
+    def test_two_stops(self, pipe, background, which):
+        """The operation's own stop and the current one both end a wait, and know of it meanwhile."""
+        stops = StopEvent(), StopEvent()
+
+        def work():
+            with use_stop(stops[1]), pytest.raises(Interrupted) as caught:
+                wait_ready(pipe[0], READ, stops[0])
+            return caught.value.reason
+
+        waiting = background(work)
+        wait_until_blocked(stops[which])
+        wait_until_blocked(stops[1 - which])
+        stops[which].set("why")
+        assert waiting.result() == "why"
+        assert not any(stop._blocked for stop in stops)
 
     def test_what_it_is_for(self, pipe, monkeypatch):
         """It serves a wait for no stop, or for one that need not be asked and is not set; another one is made for any other."""
@@ -237,7 +257,10 @@ class TestKeptPoll:
         assert is_kept(stop)
         assert is_kept(None, stop)
         assert is_kept(stop, stop)
-        assert not is_kept(stop, other)
+        assert is_kept(stop, other)
+        assert not is_kept(stop, StopEvent(timeout=60))
+        assert not is_kept(stop, was_set)
+        assert not is_kept(was_set, stop)
         assert not is_kept(StopEvent(timeout=60))
         assert not is_kept(None, StopEvent(timeout=60))
         assert not is_kept(was_set)
@@ -256,6 +279,27 @@ class TestKeptPoll:
         gc.collect()
         assert wake() is None
         wait_ready(pipe[1], WRITE, StopEvent())
+
+    def test_one_of_two_is_dropped(self, pipe):
+        """What has the number of a current stop's descriptor after that is gone does not wake who waits for the other stop."""
+        own, current = StopEvent(), StopEvent()
+        with use_stop(current):
+            wait_ready(pipe[1], WRITE, own)
+        wake = weakref.ref(current._latch.wake())
+        number = current._latch.wake().fileno()
+        del current
+        gc.collect()
+        assert wake() is None
+        reader, writer = os.pipe()
+        try:
+            os.dup2(reader, number)
+            os.write(writer, b"x")
+            with pytest.raises(TimeoutError):
+                wait_ready(pipe[0], READ, own, time.monotonic())
+            assert kept.poll.poll_for(pipe[0], select.POLLIN, own._latch, None).poll(0) == []
+        finally:
+            for fd in {reader, writer, number}:
+                os.close(fd)
 
     def test_cleared_and_set_again(self, pipe, background):
         """A stop that has been cleared since the last wait ends the next one when it is set."""

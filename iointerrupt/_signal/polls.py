@@ -1,10 +1,11 @@
 """`KeptPoll`: a thread's own poll object, which is used again for each wait for one descriptor.
 
-Most waits are of one kind: for one descriptor, and for no stop or for one that is only set, never asked. To make a poll object
-and to register the descriptor of the same stop anew each time would be most of what such a wait costs.
+Most waits are of one kind: for one descriptor, and for stops that are only set, never asked: none, the operation's own, the
+current one, or both. To make a poll object and to register the descriptors of the same stops anew each time would be most of what
+such a wait costs.
 
-Owner: the thread, by `threading.local`. It refers to the latch of the stop that it waited for last weakly, so that it keeps no
-descriptor open: once the latch is gone, so is the object that has its number. A signal handler may wait within a wait of the
+Owner: the thread, by `threading.local`. It refers to the latches of the stops that it waited for last weakly, so that it keeps no
+descriptor open: once a latch is gone, so is the object that has its number. A signal handler may wait within a wait of the
 thread that it has interrupted: `is_busy` tells, and such a wait is done otherwise.
 """
 
@@ -25,27 +26,36 @@ _new_poll: Callable[[], select.poll] | None = getattr(select, "poll", None)
 
 
 class KeptPoll:
-    """The poll objects of a thread: one for waits without a stop, one for the stop that it waited for last."""
+    """The poll objects of a thread: one for waits without a stop, one for the stops that it waited for last."""
 
-    __slots__ = ("_for_stop", "_latch", "_plain", "is_busy")
+    __slots__ = ("_first", "_for_stops", "_plain", "_second", "is_busy")
 
     def __init__(self) -> None:
         self.is_busy = _new_poll is None  # for ever, where there is no poll
-        self._plain = self._for_stop = _Interest()
-        self._latch: Callable[[], Latch | None] = _no_latch
+        self._plain = self._for_stops = _Interest()
+        self._first: Callable[[], Latch | None] = _no_latch
+        self._second: Callable[[], Latch | None] = _no_latch
 
-    def poll_for(self, fd: int, events: int, latch: Latch | None) -> select.poll:
-        """An object in which nothing is registered but `fd` and the descriptor of this latch, which the caller keeps alive.
+    def poll_for(self, fd: int, events: int, first: Latch | None, second: Latch | None) -> select.poll:
+        """An object in which nothing is registered but `fd` and the descriptors of these latches, which the caller keeps alive.
+
+        There is a second one only where there is a first.
 
         Raises:
-            OSError: the latch has none yet, and there is none to be had.
+            OSError: a latch has none yet, and there is none to be had.
         """
-        if latch is None:
+        if first is None:
             return self._plain.poll_for(fd, events)
-        if self._latch() is not latch:
-            self._for_stop = _Interest(latch.wake().fileno())
-            self._latch = weakref.ref(latch)
-        return self._for_stop.poll_for(fd, events)
+        if self._first() is not first or (
+            self._second is not _no_latch if second is None else self._second() is not second
+        ):
+            latches = (first,) if second is None else (first, second)
+            wakes = [latch.wake().fileno() for latch in latches]
+            self._first = _no_latch  # should a signal handler raise in between, all is made anew
+            self._for_stops = _Interest(*wakes)
+            self._second = _no_latch if second is None else weakref.ref(second)
+            self._first = weakref.ref(first)
+        return self._for_stops.poll_for(fd, events)
 
 
 class _Interest:
@@ -54,10 +64,10 @@ class _Interest:
     It is a number in a table of this process; the kernel sees it only while it is polled.
     """
 
-    __slots__ = ("_events", "_fd", "_poll", "_wake")
+    __slots__ = ("_events", "_fd", "_poll", "_wakes")
 
-    def __init__(self, wake: int | None = None) -> None:
-        self._wake = wake
+    def __init__(self, *wakes: int) -> None:
+        self._wakes = wakes
         self._poll: select.poll | None = None
         self._fd = self._events = -1
 
@@ -69,8 +79,8 @@ class _Interest:
         if poll is None:
             assert _new_poll is not None  # noqa: S101 - else KeptPoll is busy
             poll = _new_poll()
-            if self._wake is not None:
-                poll.register(self._wake, select.POLLIN)
+            for wake in self._wakes:
+                poll.register(wake, select.POLLIN)
         elif fd != self._fd:
             poll.unregister(self._fd)
         poll.register(fd, events)

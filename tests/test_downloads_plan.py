@@ -376,6 +376,21 @@ class TestOtherStatuses:
         else:
             assert decided == AskAgain(WHOLE, changed=True)
 
+    @pytest.mark.parametrize(
+        ("named", "is_complete"),
+        [
+            ({"ETag": '"v1"'}, True),
+            ({"ETag": '"v2"'}, False),
+            ({"Last-Modified": DATE, "Date": NOW}, True),
+            ({"Last-Modified": LATER, "Date": NOW}, False),
+            ({"Content-Length": "7"}, True),  # of the page that says so
+        ],
+    )
+    def test_416_of_a_version(self, named, is_complete):
+        """One that names another version than the part is of says nothing of the part."""
+        decided = answer(416, Content_Range="bytes */40", **named)
+        assert isinstance(decided, Complete) if is_complete else decided == AskAgain(WHOLE, changed=True)
+
     @pytest.mark.parametrize("status", [400, 412, 501])
     @pytest.mark.parametrize("question", [BY_BOTH, BY_BOTH.weaker(), BY_CHECKSUM, OF_PIECE])
     def test_a_condition_that_is_rejected(self, question, status):

@@ -10,7 +10,7 @@ import requests
 from iointerrupt import http
 from iointerrupt.downloads import RedirectRefused, download
 from iointerrupt.testing import steps
-from tests.scripted import CONTENT, ETAG, HALF, SIZE, asked, each, half
+from tests.scripted import CONTENT, ETAG, HALF, SIZE, asked, each, half, sha256
 
 SECRETS = {
     "Authorization": "Bearer abc",
@@ -179,6 +179,75 @@ class TestCredentials:
         back.append(f"{server.url}/back")
         download(f"{server.url}/file", path, headers={"X-Api-Key": "abc"})
         assert [request.headers["X-Api-Key"] for request in server.requests if request.path == "/back"] == [None]
+
+    @pytest.fixture
+    def beyond(self, fault_server):
+        """A function that makes a server which leads on to itself, and then has the file."""
+
+        def make(**options):
+            routes = {"/1": [steps.redirect("/2")], "/2": [steps.serve(CONTENT)]}
+            return fault_server([steps.repeat(steps.route(routes))], **options)
+
+        return make
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+    def test_over_a_second_hop(self, fault_server, beyond, path, host):
+        """What has been left out for another server stays so where that leads on to itself."""
+        target = beyond()
+        server = fault_server(each(steps.redirect(f"{target.url.replace('127.0.0.1', host)}/1")))
+        with requests.Session() as session:
+            session.headers.update({"X-Api-Key": "abc"})
+            session.cookies.set("session", "abc")
+            session.auth = ("user", "password")
+            download(f"{server.url}/file", path, session=session, headers={"Cookie": "a=b", "X-Auth-Token": "abc"})
+        assert self.sent(server) == {"Authorization", "Cookie", "X-Api-Key", "X-Auth-Token"}
+        assert [request.path for request in target.requests] == ["/1", "/2"]
+        assert self.sent(target) == set()
+
+    @pytest.mark.parametrize("tls", [False, True])
+    def test_of_netrc_over_a_second_hop(self, fault_server, beyond, path, tmp_path, tls):
+        """What `.netrc` has for the host is neither sent to its other port nor in the clear, at the first hop or the second."""
+        netrc = tmp_path / ".netrc"
+        netrc.write_text("machine 127.0.0.1 login user password password\n", encoding="ascii")
+        netrc.chmod(0o600)
+        target = beyond()
+        server = fault_server(each(steps.redirect(f"{target.url}/1")), tls=tls)
+        with http.Session() as session:
+            session.verify = server.ca_file if tls else True
+            download(f"{server.url.replace('localhost', '127.0.0.1')}/file", path, session=session)
+        assert self.sent(server) == {"Authorization"}
+        assert [request.path for request in target.requests] == ["/1", "/2"]
+        assert self.sent(target) == set()
+
+    @pytest.mark.parametrize("which", ["mirror", "list of checksums"])
+    def test_other_urls(self, fault_server, path, which):
+        """Headers that carry them go neither to a mirror nor to a list of checksums on another host."""
+        listed = f"{sha256().partition(':')[2]}  file\n".encode()
+        other = fault_server(
+            [steps.repeat(steps.route({"/SUMS": [steps.serve(listed)], "/file": [steps.serve(CONTENT)]}))]
+        )
+        server = fault_server(each(steps.answer(b"", status=404) if which == "mirror" else steps.serve(CONTENT)))
+        options = {"mirrors": [f"{other.url}/file"]} if which == "mirror" else {"checksum": f"{other.url}/SUMS"}
+        download(f"{server.url}/file", path, headers={**SECRETS, "X-Other": "1"}, retries=1, backoff=0, **options)
+        assert self.sent(server) == set(SECRETS)
+        assert self.sent(other) == set()
+        assert {request.headers["X-Other"] for request in other.requests} == {"1"}
+
+    @pytest.mark.parametrize("through", ["then a proxy", "first a proxy"])
+    def test_of_a_proxy(self, fault_server, target, path, monkeypatch, through):
+        """Each URL goes through the proxy that is meant for it, or none, and nobody but that proxy sees the password for it."""
+        proxy = fault_server(
+            each(steps.serve(CONTENT) if through == "then a proxy" else steps.redirect(f"{target.url}/x"))
+        )
+        monkeypatch.setenv("http_proxy", proxy.url.replace("//", "//user:password@"))
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        server = fault_server(each(steps.redirect("http://far.test/file")))
+        download(f"{server.url}/file" if through == "then a proxy" else "http://far.test/file", path)
+        assert self.sent(proxy) == {"Proxy-Authorization"}
+        assert self.sent(server) | self.sent(target) == set()
+        assert len(proxy.requests) == 1
+        assert bool(server.requests) == (through == "then a proxy")
+        assert bool(target.requests) == (through == "first a proxy")
 
     def test_on_the_same_server(self, fault_server, path):
         """On the same server they are needed."""

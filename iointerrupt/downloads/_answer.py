@@ -7,7 +7,6 @@ chunked or coded, sessions with adapters or hooks of their own, and those that a
 from __future__ import annotations
 
 import os
-import re
 import socket
 import ssl
 import zlib
@@ -16,7 +15,6 @@ from http.client import IncompleteRead
 from typing import Any, Protocol
 
 import requests
-import requests.cookies
 import urllib3.exceptions
 
 from iointerrupt import http
@@ -35,11 +33,8 @@ from iointerrupt.downloads._errors import (
     TooSlow,
     WrongRange,
 )
-from iointerrupt.downloads._options import check_url
 from iointerrupt.downloads._plan import PASSING_STATUSES, content_length
-
-#: As in browsers and in requests.
-_MOST_REDIRECTS = 30
+from iointerrupt.downloads._redirects import Chain
 
 _CHUNK = 1 << 18
 
@@ -103,13 +98,14 @@ def ask(session: requests.Session, url: str, headers: Mapping[str, str], timeout
 def _ask_requests(session: requests.Session, url: str, headers: Mapping[str, str], timeout: float | None) -> Requested:
     asked = requests.Request("GET", url, headers={"Accept-Encoding": "identity", **headers})
     prepared = session.prepare_request(asked)
-    environment = session.merge_environment_settings(prepared.url or url, {}, True, None, None)
-    settings: dict[str, Any] = {**environment, "timeout": timeout, "allow_redirects": False}
+    chain = Chain(session, prepared, headers, url)
     # A redirect that cannot be understood is raised by `send` itself, which then forgets the response.
     came: list[requests.Response] = []
     prepared.register_hook("response", lambda response, **_: came.append(response))  # type: ignore[no-untyped-call]  # the stubs' omission
-    seen = 0
     while True:
+        # For each URL anew: one may go through a proxy, and the next not.
+        environment = session.merge_environment_settings(prepared.url or url, {}, True, None, None)
+        settings: dict[str, Any] = {**environment, "timeout": timeout, "allow_redirects": False}
         try:
             response = session.send(prepared, **settings)
         except BaseException as error:
@@ -120,55 +116,13 @@ def _ask_requests(session: requests.Session, url: str, headers: Mapping[str, str
                 raise RedirectRefused(f"{url} leads to {target!r}, which is no URL", url=url) from error
             raise
         came.clear()
-        following = response.next
-        if following is None:
+        if response.next is None:
             if getattr(getattr(response.raw, "_original_response", None), "head_is_cut_off", False):
                 response.close()
                 raise ConnectionFailed(f"{url}: the connection was closed in the middle of the headers", url=url)
             return Requested(response, timeout)
         response.close()
-        seen += 1
-        if seen > _MOST_REDIRECTS:
-            raise RedirectRefused(
-                f"{url} leads from one redirect to the next, more than {_MOST_REDIRECTS} times", url=url
-            )
-        try:
-            check_url(following.url)
-        except (TypeError, ValueError):
-            raise RedirectRefused(
-                f"{url} leads to {following.url!r}, which is no URL of http or https", url=url
-            ) from None
-        _take_along(session, prepared, following, headers)
-        prepared = following
-
-
-# Headers that speak for whoever sends them: `X-Api-Key`, `PRIVATE-TOKEN`, `X-Auth-Token`, ...
-_SECRET = re.compile(r"auth|token|key|secret|passw|credential|cookie|session", re.IGNORECASE)
-
-
-def _take_along(
-    session: requests.Session,
-    asked: requests.PreparedRequest,
-    following: requests.PreparedRequest,
-    headers: Mapping[str, str],
-) -> None:
-    """See to it that a redirect takes along what the user has said, and not to where it is none of anybody's business."""
-    if not session.should_strip_auth(asked.url, following.url):  # type: ignore[no-untyped-call]  # the stubs' omission
-        for name, value in headers.items():
-            if name.lower() == "cookie":  # which requests takes off anyway, to make it anew from its own cookies
-                following.headers.setdefault(name, value)
-        return
-    # requests takes `Authorization` off by the same rule, or puts that for the other host in its place; it knows no others.
-    for name, value in asked.headers.items():
-        if _SECRET.search(name) and following.headers.get(name) == value:
-            del following.headers[name]
-    # A cookie that is of no host in particular goes to all of them, with requests; but who has set it meant the first one.
-    following.headers.pop("Cookie", None)
-    of_hosts = requests.cookies.RequestsCookieJar()
-    for cookie in session.cookies:
-        if cookie.domain:
-            of_hosts.set_cookie(cookie)
-    following.prepare_cookies(of_hosts)
+        prepared = chain.follow(prepared, response.next)
 
 
 class Requested:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +19,7 @@ from iointerrupt.downloads._options import Options, State
 from iointerrupt.downloads._part import refusal
 from iointerrupt.downloads._plan import AskAgain, Complete, Question, Take, Unchanged, check_size, is_bomb, judge
 from iointerrupt.downloads._rate import Rate, Speed
+from iointerrupt.downloads._redirects import is_elsewhere, without_secrets
 from iointerrupt.downloads._tries import Tries, pause, retry_after
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Job(NamedTuple):
             Interrupted: a stop was set.
         """
         while True:
-            headers = {**self.options.headers, **question.headers()}
+            headers = {**self._headers_for(url), **question.headers()}
             answer = ask(self.session, url, headers, self.options.timeout)
             try:
                 outcome = judge(question, answer.status, answer.headers, url=answer.url, name=name)
@@ -120,6 +121,10 @@ class Job(NamedTuple):
             question = outcome.question
             if not question.is_range and not may_restart:
                 raise Restart(changed=outcome.changed)
+
+    def _headers_for(self, url: str) -> Mapping[str, str]:
+        headers = self.options.headers
+        return without_secrets(headers) if headers and is_elsewhere(self.session, self.url, url) else headers
 
     def _check(self, question: Question, take: Take, answer: Answer, *, may_restart: bool) -> None:
         if question.is_range and not take.is_part and not may_restart:

@@ -140,7 +140,8 @@ class Options:
         max_size: bytes; a file that is larger is refused, as soon as that is known.
         mirrors: further URLs of the same file, for when the first one fails. Only with a `checksum` does one go on with
             what came from another.
-        headers: further headers of the requests. Those that carry credentials are not sent to another host.
+        headers: further headers of the requests. Those that carry credentials go to the URL's own host alone: not to where it
+            redirects, to a mirror or to a list of checksums on another one.
         preallocate: reserve the file's room on the disk at the beginning.
 
     Raises:

@@ -9,7 +9,8 @@ sends the rest of that version or the whole of another, and what it sends is jud
     a range              206, of another version           AskAgain for the whole
     a range by ETag      200, of the same version          AskAgain by date: some servers reject ETags in If-Range
     a range              200                               Take it from the beginning
-    a range              416, the part is all there is     Complete
+    a range              416, the part is all there is,    Complete
+                         and no other version is named
     a range              416 otherwise                     AskAgain for the whole
     a range              400, 412, 501                     AskAgain by date, else for the whole
     only if changed      304                               Unchanged
@@ -210,7 +211,9 @@ def judge(question: Question, status: int, headers: Mapping[str, str], *, url: s
         if status == 416:
             said = _UNSATISFIED.fullmatch(headers.get("Content-Range", "").strip().lower())
             if said and int(said[1]) == question.start:
-                return Complete()
+                named = version_of(headers)._replace(size=None)  # that is of what it says of the error
+                if question.version is None or question.version.may_be(named):
+                    return Complete()
             return AskAgain(Question(), changed=True)
         if status in (400, 412, 501):
             return AskAgain(question.weaker())

@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from iointerrupt import http
-from iointerrupt.downloads import RedirectRefused, download
+from iointerrupt.downloads import ConnectionFailed, RedirectRefused, download
 from iointerrupt.testing import steps
 from tests.scripted import CONTENT, ETAG, HALF, SIZE, asked, each, half, sha256
 
@@ -118,6 +118,15 @@ def test_to_what_is_nothing(fault_server, path, to):
     with pytest.raises(RedirectRefused):
         download(f"{server.url}/file", path, backoff=30)
     assert list(path.parent.iterdir()) == []
+
+
+def test_whom_nobody_trusts(fault_server, path):
+    """A redirect leads no further than to where it is trusted who answers."""
+    untrusted = fault_server(each(steps.serve(CONTENT)), tls=True)
+    server = fault_server(each(steps.redirect(f"{untrusted.url}/file")))
+    with pytest.raises(ConnectionFailed, match="CERTIFICATE_VERIFY_FAILED"):
+        download(f"{server.url}/file", path)
+    assert untrusted.requests == []
 
 
 class TestCredentials:

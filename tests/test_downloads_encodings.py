@@ -9,7 +9,15 @@ import zlib
 import pytest
 import requests
 
-from iointerrupt.downloads import BadEncoding, DecompressionBomb, DownloadError, ShortBody, TooLarge, download
+from iointerrupt.downloads import (
+    BadEncoding,
+    ChecksumNotFound,
+    DecompressionBomb,
+    DownloadError,
+    ShortBody,
+    TooLarge,
+    download,
+)
 from iointerrupt.downloads._coding import Decoder
 from iointerrupt.testing import steps
 from tests.scripted import CONTENT, ETAG, HALF, SIZE, each, sha256
@@ -193,7 +201,7 @@ class TestBombs:
     def test_a_list_of_checksums(self, fault_server, path):
         """A list of checksums is limited as well."""
         server = fault_server(coded(bomb(70)))
-        with pytest.raises(TooLarge, match="SHA256SUMS is more than"):
+        with pytest.raises(ChecksumNotFound, match="SHA256SUMS is more than"):
             download(f"{server.url}/file", path, checksum=f"{server.url}/SHA256SUMS")
 
     @pytest.mark.parametrize(

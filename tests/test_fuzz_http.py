@@ -324,6 +324,7 @@ def test_any_download(sending, answer, at):
 @fuzz(20)
 @given(answer=mutated(chunked, octets) | answers, at=cuts)
 @example(answer=CHUNKED.replace(b"chunked", b"identity, chunked") + b"5\r\nhello\r\n0\r\n\r\n", at=[])
+@example(answer=CHUNKED.replace(b"chunked", b"gzip, chunked") + b"-2\r\n\0\0\r\n0\r\n\r\n", at=[])
 def test_any_body(sending, answer, at):
     """What `iter_chunks` makes of a body is what requests would, or an error of requests."""
     server, sent = sending

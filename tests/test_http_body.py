@@ -56,6 +56,17 @@ def chunks_like(*parts: bytes) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
 
 
+@pytest.mark.parametrize("coding", ["chunked", "gzip, chunked"])
+@pytest.mark.parametrize("size", ["-1", "-2", "-a0"])
+def test_a_chunk_of_a_negative_size(session, coding, size):
+    """It is an error of requests, and not taken for a chunk that lasts until the connection ends."""
+    body = b"2\r\nab\r\n" + size.encode() + b"\r\n\0\0\r\n0\r\n\r\n"
+    with FaultServer([steps.expect(), steps.head(headers={"Transfer-Encoding": coding}), steps.send(body)]) as server:
+        chunks = http.iter_chunks(session.get(server.url, stream=True), decode=False)
+        with pytest.raises(requests.exceptions.ChunkedEncodingError):
+            list(chunks)
+
+
 class TestStops:
     """A stop ends the reading at once, and is never mistaken for the end of the body."""
 

@@ -51,7 +51,11 @@ class StoppableConnection(urllib3.connection.HTTPConnection):
 
 
 class Response(http.client.HTTPResponse):
-    """A response that knows whether its head came to its end: http.client takes the end of the connection for one."""
+    """A response that is stricter than http.client's.
+
+    It knows whether its head came to its end: http.client takes the end of the connection for one. And it takes no chunk of a
+    negative size for one that goes on for ever.
+    """
 
     head_is_cut_off = False
 
@@ -65,6 +69,13 @@ class Response(http.client.HTTPResponse):
             self.head_is_cut_off = head.is_cut_off
             if response.fp is head:  # else it is closed already
                 self.fp = reader
+
+    def _read_next_chunk_size(self) -> int:
+        size: int = super()._read_next_chunk_size()  # type: ignore[misc]  # typeshed does not know it
+        if size < 0:
+            self._close_conn()  # type: ignore[attr-defined]  # as above
+            raise ValueError(f"a chunk of {size} bytes")  # which makes its caller say that the body is incomplete
+        return size
 
 
 class _Head:

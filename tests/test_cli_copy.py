@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -14,7 +16,7 @@ import pytest
 
 from iointerrupt import Interrupted, StopEvent, cli
 from iointerrupt._cli import parts
-from iointerrupt._files import copying
+from iointerrupt._files import beside, copying
 
 CONTENT = bytes(range(256)) * 400
 
@@ -164,6 +166,8 @@ def test_kept_while_the_source_changes(tmp_path, capsys):
         (["source", "there"], "iointerrupt: source: there is there already; --overwrite replaces it"),
         (["source", "source"], "iointerrupt: source: source is the same file"),
         (["source", "link"], "iointerrupt: source: link is the same file"),
+        (["source", "dangling"], "iointerrupt: source: dangling is there already; --overwrite replaces it"),
+        (["--overwrite", "source", "device"], "iointerrupt: source: device is in the way: it is no regular file"),
         (["source", "."], "iointerrupt: source: ./source is the same file"),
         ([".", "copy"], "iointerrupt: .: it is a folder, and copy takes one file; cp -r copies folders"),
         (["fifo", "copy"], "iointerrupt: fifo: it is a device, a pipe or the like, and copy takes regular files"),
@@ -177,6 +181,8 @@ def test_refuses(tmp_path, capsys, arguments, says):
     """What it does not do is said in one line, and nothing is changed."""
     (tmp_path / "there").write_bytes(b"mine")
     (tmp_path / "link").symlink_to("source")
+    (tmp_path / "dangling").symlink_to("outside")
+    (tmp_path / "device").symlink_to("/dev/null")
     os.mkfifo(tmp_path / "fifo")
     before = sorted(tmp_path.iterdir())
     assert cli.main(["copy", *arguments]) == 1
@@ -188,12 +194,16 @@ def test_refuses(tmp_path, capsys, arguments, says):
 
 @pytest.mark.usefixtures("source")
 def test_overwrites(tmp_path):
-    """--overwrite replaces a file; a link stays one, and what it points to is replaced."""
+    """--overwrite replaces a file; of a link, the link itself, and what it leads to is left alone."""
     (tmp_path / "there").write_bytes(b"old")
     (tmp_path / "link").symlink_to("there")
-    assert cli.main(["copy", "--quiet", "--overwrite", "source", "link"]) == 0
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "there").read_bytes() == CONTENT
+    (tmp_path / "dangling").symlink_to("outside")
+    for name in ("link", "dangling", "there"):
+        assert cli.main(["copy", "--quiet", "--overwrite", "source", name]) == 0
+        assert not (tmp_path / name).is_symlink()
+        assert (tmp_path / name).read_bytes() == CONTENT
+        assert (tmp_path / "there").read_bytes() == (CONTENT if name == "there" else b"old")
+    assert not (tmp_path / "outside").exists()
 
 
 @pytest.mark.usefixtures("source")
@@ -217,6 +227,179 @@ def test_no_part(tmp_path, capsys, what):
     assert cli.main(["copy", "source", "copy"]) == 1
     assert "copy.part is in the way: it is no file" in capsys.readouterr().err
     assert not (tmp_path / "elsewhere").exists()
+
+
+PLACES_BESIDE = {
+    "link": lambda path: path.symlink_to("outside"),
+    "fifo": os.mkfifo,
+    "file": lambda path: path.write_bytes(b"[" * 200_000),
+    "unreadable": lambda path: path.write_bytes(b"\xff{}"),
+    "folder": lambda path: path.mkdir(),
+}
+
+
+@pytest.mark.usefixtures("source")
+@pytest.mark.parametrize("suffix", [".part.json", ".part.json.new"])
+@pytest.mark.parametrize("make", PLACES_BESIDE.values(), ids=PLACES_BESIDE.keys())
+def test_in_place_of_the_record(tmp_path, capsys, suffix, make):
+    """What somebody has put there is neither followed, nor waited for, nor believed; a folder is the only thing in the way."""
+    (tmp_path / "outside").write_bytes(b"mine")
+    place = tmp_path / f"copy{suffix}"
+    make(place)
+    if place.is_dir():
+        assert cli.main(["copy", "source", "copy"]) == 1
+        assert capsys.readouterr().err.startswith("iointerrupt: source: copy.part.json")
+        assert sorted(path.name for path in tmp_path.iterdir()) == [place.name, "outside", "source"]
+    else:
+        assert cli.main(["copy", "source", "copy"]) == 0
+        assert (tmp_path / "copy").read_bytes() == CONTENT
+        assert not os.path.lexists(place)
+    assert (tmp_path / "outside").read_bytes() == b"mine"
+
+
+@pytest.mark.usefixtures("small_chunks", "source")
+@pytest.mark.parametrize("make", PLACES_BESIDE.values(), ids=PLACES_BESIDE.keys())
+def test_in_place_of_the_record_of_a_part(tmp_path, capsys, make):
+    """A part whose record is no longer one may be of anything, and is left alone."""
+    stopped_copy()
+    os.unlink(tmp_path / "copy.part.json")
+    make(tmp_path / "copy.part.json")
+    assert cli.main(["copy", "source", "copy"]) == 1
+    assert "copy.part is in the way: it is not of a copy" in capsys.readouterr().err
+    assert (tmp_path / "copy.part").read_bytes() == CONTENT[:30_000]
+
+
+@pytest.mark.usefixtures("small_chunks", "source")
+def test_who_may_read_the_record(tmp_path):
+    """The record is its owner's alone, as is the part until it is complete."""
+    stopped_copy()
+    for name in ("copy.part", "copy.part.json"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+
+
+def meanwhile(change):
+    """A progress that makes a change once some of the copy is there."""
+    changes = iter([change])
+
+    def progress(done, _size, _start):
+        if done >= 50_000:
+            next(changes, lambda: None)()
+
+    return progress
+
+
+def copy_while(change, **options):
+    """Copy `source` to `copy`, and make a change once some of it is there."""
+    changes = iter([change])
+
+    def progress(done, _size, _start):
+        if done >= 50_000:
+            next(changes, lambda: None)()
+
+    return parts.copy(
+        "source", "copy", **{"stop": StopEvent(), "overwrite": False, "resume": True, "progress": progress, **options}
+    )
+
+
+@pytest.mark.usefixtures("small_chunks", "source")
+@pytest.mark.parametrize("is_link", [False, True])
+def test_what_came_meanwhile(tmp_path, is_link):
+    """What came into the place of the copy while it grew is kept, and not written through; so is the part."""
+    outside, copy = tmp_path / "outside", tmp_path / "copy"
+    outside.write_bytes(b"mine")
+    with pytest.raises(parts.CopyError, match="copy is there already; --overwrite replaces it"):
+        copy_while(lambda: copy.symlink_to(outside) if is_link else copy.write_bytes(b"mine"))
+    assert (outside.read_bytes(), copy.read_bytes(), copy.is_symlink()) == (b"mine", b"mine", is_link)
+    copied = parts.copy("source", "copy", stop=StopEvent(), overwrite=True, resume=True, progress=lambda *_: None)
+    assert copied.resumed_from == len(CONTENT)
+    assert (outside.read_bytes(), copy.read_bytes(), copy.is_symlink()) == (b"mine", CONTENT, False)
+
+
+@pytest.mark.usefixtures("small_chunks", "source")
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_no_file_that_came_meanwhile(tmp_path, make):
+    """What is no file is not replaced in the end, even by --overwrite."""
+    with pytest.raises(parts.CopyError, match="copy is in the way: it is no regular file"):
+        copy_while(lambda: make(tmp_path / "copy"), overwrite=True)
+    assert not (tmp_path / "copy").is_file()
+
+
+def without_renameat2():
+    """The call on a file system that does not have it."""
+    return lambda *_names: errno.EINVAL
+
+
+def missing_library(*_arguments, **_options):
+    """What ctypes says on a system whose library does not have it."""
+    raise OSError
+
+
+@pytest.mark.usefixtures("source")
+@pytest.mark.parametrize("has_call", [True, False])
+def test_what_came_in_the_last_moment(tmp_path, monkeypatch, has_call):
+    """What came after the last look is kept too, on file systems that leave it to a further look as well."""
+    call = beside._renameat2() if has_call else without_renameat2()
+
+    def late(path, name):
+        (tmp_path / "copy").write_bytes(b"mine")
+        return call(path, name)
+
+    monkeypatch.setattr(beside, "_renameat2", lambda: late)
+    assert cli.main(["copy", "--quiet", "source", "copy"]) == 1
+    assert (tmp_path / "copy").read_bytes() == b"mine"
+    assert (tmp_path / "copy.part").read_bytes() == CONTENT
+
+
+@pytest.mark.usefixtures("source")
+def test_file_systems_that_only_rename(tmp_path, monkeypatch):
+    """Where a rename that does not replace is not to be had, a copy gets its name all the same."""
+    monkeypatch.setattr(beside, "_renameat2", without_renameat2)
+    assert cli.main(["copy", "--quiet", "source", "copy"]) == 0
+    assert (tmp_path / "copy").read_bytes() == CONTENT
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "source"]
+
+
+@pytest.mark.usefixtures("source")
+def test_the_rename_that_does_not_replace(tmp_path):
+    """The kernel itself refuses a name that something has, and gives one that nothing has."""
+    (tmp_path / "there").write_bytes(b"mine")
+    assert beside._renameat2()("source", "there") == errno.EEXIST
+    assert beside._renameat2()("source", "new") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "there"]
+
+
+def test_systems_that_only_rename(monkeypatch):
+    """So it is where the system itself has no such call."""
+    monkeypatch.setattr(ctypes, "CDLL", missing_library)
+    assert beside._renameat2.__wrapped__()("a", "b") == errno.ENOSYS
+
+
+@pytest.mark.usefixtures("small_chunks", "source")
+def test_part_with_another_name(tmp_path, capsys):
+    """A part that is another file as well is not written to."""
+    stopped_copy()
+    os.link(tmp_path / "copy.part", tmp_path / "other")
+    assert cli.main(["copy", "source", "copy"]) == 1
+    assert "copy.part is in the way: the file has another name too" in capsys.readouterr().err
+    assert (tmp_path / "other").read_bytes() == CONTENT[:30_000]
+
+
+@pytest.mark.usefixtures("small_chunks", "source")
+def test_part_that_was_taken_away(tmp_path):
+    """What is put in the place of the part while it grows does not become the copy, nor get its times and permissions."""
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"mine")
+    before = outside.stat()
+
+    def swap():
+        (tmp_path / "copy.part").unlink()
+        (tmp_path / "copy.part").symlink_to(outside)
+
+    with pytest.raises(parts.CopyError, match=r"copy\.part was taken away while it was copied to"):
+        copy_while(swap)
+    after = outside.stat()
+    assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+    assert not os.path.lexists(tmp_path / "copy")
 
 
 @pytest.mark.usefixtures("small_chunks", "source")

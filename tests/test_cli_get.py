@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import struct
 import subprocess
@@ -16,7 +17,8 @@ import termios
 
 import pytest
 
-from iointerrupt import StopEvent, cli
+from iointerrupt import Interrupted, StopEvent, cli
+from iointerrupt._cli import events as cli_events
 from iointerrupt._cli import running
 from iointerrupt._cli.events import Moment, Outcome, Tally
 from iointerrupt.testing import FaultServer, steps
@@ -472,6 +474,24 @@ class TestSignals:
             err = process.communicate(timeout=50)[1]
         assert err.splitlines()[1] == f"  iointerrupt get -u 'me:***' -H 'X-Api-Key: ***' {server.url}"
 
+    def test_secrets_in_any_form(self, fault_server):
+        """Nor does it get the value of any header that may be a secret, however the option is written; the rest stays as it is."""
+        server = fault_server([steps.expect(), *HALF])
+        given = [
+            "-qkume:s3cr3t://x@y",
+            "-HX-Vault-Token:hvs.s3cr3t",
+            "--header=X-Goog-Api-Key:  s3cr3t ",
+            "-qHX-Odd: s3cr3t",
+        ]
+        shown = ["-qkume:***", "-HX-Vault-Token:***", "--header=X-Goog-Api-Key:  ***", "-qHX-Odd: ***"]
+        others = ["--header", "X-Short: 1", "-H", "accept-language: de", "-H", "X-Empty:", "-o", "1", server.url]
+        with child(*given, *others) as process:
+            server.wait_for("half")
+            process.terminate()
+            err = process.communicate(timeout=50)[1]
+        others[1] = "X-Short: ***"
+        assert err.splitlines()[1] == f"  {shlex.join(['iointerrupt', 'get', *shown, *others])}"
+
     def test_streaming(self, fault_server):
         """What went to standard output cannot be resumed, so that no command is offered."""
         server = fault_server([steps.expect(), *HALF])
@@ -490,6 +510,21 @@ class TestSignals:
             assert process.stdout.read(10) == bytes(10)
             process.send_signal(signal.SIGINT)
             assert process.wait(5) == 130
+
+    def test_reader_that_is_there(self, monkeypatch):
+        """A reader that has room gets what is still said, however late this process is to say it; one that has none ends that."""
+        monkeypatch.setattr(cli_events, "_LAST_WORDS", 0)
+        ends = os.pipe()
+        with open(ends[0], "rb", buffering=0) as reader, open(ends[1], "w") as writer:
+            monkeypatch.setattr(sys, "stdout", writer)
+            stop = StopEvent()
+            output = cli_events.Output(stop)
+            stop.set()
+            output.hurry()
+            output.write("x" * 5000)
+            assert reader.read(10_000) == b"x" * 5000 + b"\n"
+            with pytest.raises(Interrupted):
+                output.write("x" * 1_000_000)
 
     def test_ignored(self, folder, fault_server):
         """In a shell's background, where SIGINT is ignored, it stays so."""

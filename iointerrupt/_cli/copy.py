@@ -41,7 +41,7 @@ SECTIONS = {
 @click.command(cls=ManualCommand, sections=SECTIONS, short_help="Copy a file, with progress, and go on after a stop.")
 @click.argument("source", metavar="SRC", type=click.Path())
 @click.argument("target", metavar="DST", type=click.Path())
-@option("--overwrite", group="OPTIONS", is_flag=True, help="Replace a file that is there.")
+@option("--overwrite", group="OPTIONS", is_flag=True, help="Replace a file that is there; a link itself.")
 @option(
     "--resume/--no-resume",
     group="OPTIONS",

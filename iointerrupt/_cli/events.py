@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import select
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -17,10 +18,13 @@ from typing import Any, Final
 
 from iointerrupt import files
 from iointerrupt._cli.amounts import show_rate, show_size
+from iointerrupt._errors import Interrupted
 from iointerrupt._stop import StopEvent
 
-# Seconds that a reader of stdout has for what is still said after a stop.
-_LAST_WORDS: Final = 0.05
+# Milliseconds that a reader of stdout has to take something of what is still said after a stop, and how many bytes a stream
+# that has room takes without a wait.
+_LAST_WORDS: Final = 50
+_AT_ONCE: Final = 512
 
 # What a server's message or a name must not bring to the terminal: what steers it, what turns the direction of the text that
 # follows, and what cannot be seen. The joiners, which emoji, Persian and the scripts of India are written with, do neither.
@@ -108,6 +112,7 @@ class Output:
         self._raw: Any = None
         # What a stop has kept from being written comes before the next line.
         self._rest = b""
+        self._is_in_a_hurry = False
         try:
             self._raw = files.wrap(self._stream.fileno(), stop=stop, closefd=False)
         except (io.UnsupportedOperation, AttributeError):  # a test's, or a notebook's
@@ -126,12 +131,22 @@ class Output:
         self._stream.flush()
         self._rest += f"{line}\n".encode(self._stream.encoding or "utf-8", "backslashreplace")
         while self._rest:
-            self._rest = self._rest[self._raw.write(self._rest) :]
+            self._rest = self._rest[self._write_some() :]
 
     def hurry(self) -> None:
         """The stop has come: what is still to be said has to be taken soon."""
-        if self._raw is not None:
-            self._raw.stop = StopEvent(timeout=_LAST_WORDS)
+        self._is_in_a_hurry = True
+
+    def _write_some(self) -> int:
+        if not self._is_in_a_hurry:
+            count: int = self._raw.write(self._rest)
+            return count
+        # Not by a stop after so much time: the time may be over before it was this process's turn, and the reader be there.
+        room = select.poll()
+        room.register(self._raw.fileno(), select.POLLOUT)
+        if not room.poll(_LAST_WORDS):
+            raise Interrupted
+        return os.write(self._raw.fileno(), self._rest[:_AT_ONCE])
 
 
 class Report:

@@ -27,8 +27,20 @@ from iointerrupt._cli.wanted import Wanted
 from iointerrupt._stop import StopEvent
 from iointerrupt.downloads._errors import without_credentials
 
-# Headers that nobody else should see.
-_SECRET: Final = {"authorization", "proxy-authorization", "cookie", "x-api-key", "x-auth-token", "private-token"}
+# Headers that a log may have. What any other may be a key to is not to be told by its name.
+_HARMLESS: Final = {
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "cache-control",
+    "connection",
+    "dnt",
+    "origin",
+    "pragma",
+    "referer",
+    "user-agent",
+}
 
 # Names of arguments in the messages of `downloads`, which are options here.
 _ARGUMENTS: Final = re.compile(r"(?<![\w/.?&=-])(max_size|min_speed|max_rate|overwrite|update)(?![\w/.?&=-])")
@@ -80,14 +92,13 @@ class Getting:
             report.error(f"stopped: {tally.done} of {tally.total} done")
         else:
             finished = [self._files[number] for number in self._done]
-            hidden = str if sys.stderr.isatty() else without_credentials  # it came from that terminal
+            hidden = str if sys.stderr.isatty() else self._for_a_log  # it came from that terminal
             may_skip = not (self._given["update"] or self._given["overwrite"] or self._given["skip_existing"])
             running.say_how_to_resume(
                 [hidden(each) for each in self._argv],
                 tally,
                 finished={hidden(each.url) for each in finished if not each.listed},
                 also=["--skip-existing"] if may_skip and any(each.listed for each in finished) else [],
-                secrets=self._secrets(),
             )
         return code
 
@@ -216,11 +227,15 @@ class Getting:
             None if at.error is None else _message(at.error, self._sources[number]),
         )
 
-    def _secrets(self) -> list[str]:
-        secrets = [value for name, value in self._given["headers"] if name.lower() in _SECRET and value]
-        if self._given["user"] and self._given["user"][1]:
-            secrets.append(self._given["user"][1])
-        return secrets
+    def _for_a_log(self, argument: str) -> str:
+        """An argument, without the password, the values of headers and the credentials of URLs that are in it."""
+        secrets = [header for header in self._given["headers"] if header[0].lower() not in _HARMLESS]
+        if self._given["user"]:
+            secrets.append(self._given["user"])
+        for name, value in secrets:
+            if value:  # only behind its name, as a short one may be part of anything
+                argument = re.sub(rf"({re.escape(name)}:\s*){re.escape(value)}\s*\Z", r"\1***", argument)
+        return without_credentials(argument)
 
 
 def _message(error: BaseException, source: str) -> str:

@@ -5,6 +5,9 @@ copy, `NAME.part.json` says: the source's device, inode, size and time of change
 is gone on with if the source is still the same by all of these, and if the machine has not been started anew since: after a
 crash of the machine, unlike after one of the process, a file may have its size and not its bytes. Whoever has the lock
 (flock(2)) on the part is at it alone.
+
+The folder may be one into which others can write: a link there is never followed, nobody waits at a FIFO, and what came into
+the place of the copy while it grew is not replaced, unless that was asked for.
 """
 
 from __future__ import annotations
@@ -20,8 +23,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from iointerrupt._files import copying
+from iointerrupt._files.beside import read_note, rename_new, unlink, write_note
 from iointerrupt._files.growing import NoFileError, TakenError, boot, close_locked, is_at, open_locked
 from iointerrupt._stop import StopEvent
+
+# A record is a line; what is longer is none.
+_LONGEST_RECORD = 1 << 16
 
 
 class CopyError(Exception):
@@ -74,7 +81,7 @@ def copy(
         source: a regular file.
         target: the path of the copy; see `target_of`.
         stop: what ends it; the part is kept.
-        overwrite: replace a file that is there.
+        overwrite: replace a file that is there; of a link, the link itself.
         resume: go on with a part; else begin anew.
         progress: called as `progress(done, size, resumed_from)` before the first chunk and after each.
 
@@ -86,9 +93,7 @@ def copy(
     with open(_open_source(source), "rb", buffering=0) as reader:
         info = os.fstat(reader.fileno())
         _check_target(info, target, overwrite=overwrite)
-        final = os.path.realpath(target)  # a link stays one, and what it points to is replaced
-        part, state = f"{final}.part", f"{final}.part.json"
-        with closing(Part(part, state)) as writer:
+        with closing(Part(f"{target}.part", f"{target}.part.json")) as writer:
             start = writer.begin(Origin.of(info), resume=resume)
             progress(start, info.st_size, start)
             reader.seek(start)
@@ -104,10 +109,11 @@ def copy(
                 raise CopyError(
                     "it was changed while it was copied, so that the copy would have been neither; nothing is kept"
                 )
-            shutil.copystat(source, part)
+            # Not by names, which may be those of other files by now.
+            shutil.copystat(reader.fileno(), writer.fd)  # type: ignore[arg-type]  # it takes what os.stat takes
             size = os.fstat(writer.fd).st_size
-            os.replace(part, final)
-            _unlink(state)
+            _check_target(info, target, overwrite=overwrite)
+            writer.finish(target, overwrite=overwrite)
     return Copied(target, size, start)
 
 
@@ -142,22 +148,38 @@ class Part:
         known = _read(self._state)
         if size and (known is None or known.get("kind") != origin.kind):
             raise CopyError(f"{self._path} is in the way: it is not of a copy; remove it if it is of no use")
+        if os.fstat(self.fd).st_nlink > 1:
+            raise CopyError(f"{self._path} is in the way: the file has another name too; remove it if it is of no use")
         # Where the system does not tell one boot from another, no part of an earlier run is believed.
         is_ours = bool(origin.boot) and known == asdict(origin)
         start = size if resume and is_ours and size <= origin.size else 0
         if not start:
             os.ftruncate(self.fd, 0)
-            temporary = f"{self._state}.new"
-            with open(temporary, "w", encoding="utf-8") as file:
-                json.dump(asdict(origin), file)
-            os.replace(temporary, self._state)
+            write_note(self._state, json.dumps(asdict(origin)).encode(), f"{self._state}.new")
         os.lseek(self.fd, start, os.SEEK_SET)
         return start
 
+    def finish(self, target: str, *, overwrite: bool) -> None:
+        """Give it its final name.
+
+        Raises:
+            CopyError: something has that name, and is not to be replaced; or somebody has taken the part away.
+        """
+        if not is_at(self._path, self.fd):
+            raise CopyError(f"{self._path} was taken away while it was copied to")
+        if overwrite:
+            os.replace(self._path, target)
+        else:
+            try:
+                rename_new(self._path, target)
+            except FileExistsError:
+                raise _exists(target) from None
+        unlink(self._state)
+
     def discard(self) -> None:
         """Remove it."""
-        _unlink(self._state)
-        _unlink(self._path)
+        unlink(self._path)
+        unlink(self._state)
 
     def close(self) -> None:
         """Give it free. One that is empty is of no use to anybody."""
@@ -179,33 +201,32 @@ def _open_source(source: str) -> int:
 
 def _check_target(info: os.stat_result, target: str, *, overwrite: bool) -> None:
     try:
-        there = os.stat(target)
+        there = os.lstat(target)
     except FileNotFoundError:
         folder, name = os.path.split(target)
         if not name or not os.path.isdir(folder or os.curdir):
             raise CopyError(f"there is no folder {folder}") from None
         return
+    is_link = stat.S_ISLNK(there.st_mode)
+    if is_link and os.path.exists(target):
+        there = os.stat(target)
     if os.path.samestat(info, there):
         raise CopyError(f"{target} is the same file")
-    if not stat.S_ISREG(there.st_mode):
+    if not (stat.S_ISREG(there.st_mode) or stat.S_ISLNK(there.st_mode)):
         raise CopyError(f"{target} is in the way: it is no regular file")
     if not overwrite:
-        raise CopyError(f"{target} is there already; --overwrite replaces it")
-    if not os.access(target, os.W_OK):  # a rename would get past this
+        raise _exists(target)
+    if not is_link and not os.access(target, os.W_OK):  # a rename would get past this
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), target)
+
+
+def _exists(target: str) -> CopyError:
+    return CopyError(f"{target} is there already; --overwrite replaces it")
 
 
 def _read(path: str) -> Any:
     try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
-    except (OSError, ValueError):
+        found = json.loads(read_note(path, _LONGEST_RECORD))
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass

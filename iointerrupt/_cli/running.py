@@ -115,7 +115,6 @@ def say_how_to_resume(
     *,
     finished: Collection[str] = (),
     also: Sequence[str] = (),
-    secrets: Collection[str] = (),
 ) -> None:
     """Print to stderr how far it came and the command that goes on.
 
@@ -124,12 +123,8 @@ def say_how_to_resume(
         tally: how far it came.
         finished: arguments that need not be given again.
         also: options that the command needs now.
-        secrets: what is shown to nobody but the terminal that it came from: a log keeps it.
     """
     # What is kept is to be used this time.
     rest = [each for each in argv[1:] if each not in finished and each != "--no-resume"]
-    if not sys.stderr.isatty():
-        for secret in secrets:
-            rest = [each.replace(secret, "***") for each in rest]
     command = shlex.join(["iointerrupt", *argv[:1], *also, *rest])
     print(f"stopped: {tally.done} of {tally.total} done; to resume:\n  {command}", file=sys.stderr, flush=True)  # noqa: T201 - printing is what it does

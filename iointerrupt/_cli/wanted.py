@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -37,13 +38,12 @@ def wanted(urls: Sequence[str], lists: Sequence[str], output: str | None, folder
         folder: that of `--dir`; it is made where it is not there.
 
     Raises:
-        click.UsageError: a line of a list cannot be understood, or there is no folder to be had.
+        click.UsageError: a line of a list cannot be understood or leads out of the folder, or there is no folder to be had.
     """
     base = os.path.join(folder, "") if folder else ""
     found = [Wanted(url, base) for url in urls]
     for name in lists:
-        for url, own in _read(name):
-            found.append(Wanted(url, os.path.join(base, own) if own else base, listed=True))
+        found += [Wanted(url, dest, listed=True) for url, dest in _read(name, base)]
     if output is not None:
         if len(found) > 1:
             raise click.UsageError(f"-o names one file, and there are {len(found)} URLs; -d names a folder for them")
@@ -61,8 +61,8 @@ def _make(folder: str) -> None:
         raise click.UsageError(f"{folder!r} cannot be made a folder: {error.strerror}") from None
 
 
-def _read(name: str) -> Iterator[tuple[str, str | None]]:
-    """The URLs of a list, with the names that it gives them.
+def _read(name: str, base: str) -> Iterator[tuple[str, str]]:
+    """The URLs of a list, each with its place in the folder `base`.
 
     Raises:
         click.UsageError: it cannot be read, or one of its lines cannot be understood.
@@ -80,14 +80,32 @@ def _read(name: str) -> Iterator[tuple[str, str | None]]:
             continue
         url, *rest = line.split(None, 1)
         try:
-            yield check_url(url), _check_name(rest[0]) if rest else None
+            yield check_url(url), _place(base, rest[0]) if rest else base
         except ValueError as error:
             raise click.UsageError(f"{shown}, line {number}: {error}") from None
 
 
-def _check_name(name: str) -> str:
-    # A list may be from elsewhere, so that a name in it must not lead out of the folder.
+def _place(base: str, name: str) -> str:
+    """The place that a list names.
+
+    A list may be from elsewhere, so that a name in it is no more trusted than one of a server. It is not replaced by
+    another, though, as it was written to be found again; but for its normal form, so that no two look alike.
+
+    Raises:
+        ValueError: it is none in the folder, or none that is safe.
+    """
+    from iointerrupt.downloads._names import safe_name  # noqa: PLC0415 - what is not from a list needs it not
+
     parts = name.split("/")
-    if "" in parts or ".." in parts or "." in parts or any(ord(character) < 32 for character in name):
+    if "" in parts or ".." in parts or "." in parts:
         raise ValueError(f"{name!r} is no name below the folder; accepted are NAME and FOLDER/NAME")
-    return name
+    safe = [safe_name(part) or "_" for part in parts]
+    if safe != [unicodedata.normalize("NFC", part) for part in parts]:
+        raise ValueError(f"{name!r} is no safe name; accepted is, for instance, {'/'.join(safe)!r}")
+    place = os.path.join(base, *safe)
+    is_folder = os.path.isdir(place)
+    if is_folder or len(safe) > 1:  # a link in the place of the file itself is never followed
+        folder, root = os.path.realpath(place if is_folder else os.path.dirname(place)), os.path.realpath(base)
+        if os.path.commonpath([root, folder]) != root:
+            raise ValueError(f"{name!r} leads out of the folder: there is a link to {folder!r}")
+    return place

@@ -209,9 +209,7 @@ class StopEvent(threading.Event):
         family = self._mark(cause)
         callbacks = [registration for event in family for registration in list(event._callbacks)]
         if callbacks:
-            with ExitStack() as every_one:
-                for registration in reversed(callbacks):
-                    every_one.callback(registration._run)
+            _run_each(iter(callbacks))
 
     def _mark(self, cause: Cause) -> list[StopEvent]:
         # Iterative, since a chain of children may be long; it grows while it is walked.
@@ -465,6 +463,15 @@ def _weakly(method: Callable[[], object]) -> Callable[[], object]:
         return alive() if alive is not None else None
 
     return call
+
+
+def _run_each(registrations: Iterator[Registration]) -> None:
+    try:
+        for registration in registrations:
+            registration._run()
+    except BaseException:  # out of a signal handler: the others run all the same
+        _run_each(registrations)
+        raise
 
 
 _current: ContextVar[StopEvent | None] = ContextVar("iointerrupt.current_stop", default=None)

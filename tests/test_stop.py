@@ -292,6 +292,26 @@ class TestDeadline:
 class TestCallbacks:
     """on_set: once each, never under a lock, and never after cancel has returned."""
 
+    def test_what_is_no_exception(self):
+        """What a callback raises beside an Exception goes to whoever sets, when all others have run, those behind it included."""
+        stop, ran = StopEvent(), []
+
+        def leave(kind):
+            ran.append(kind)
+            raise kind
+
+        for callback in (
+            lambda: leave(SystemExit),
+            lambda: ran.append(1),
+            lambda: leave(KeyboardInterrupt),
+            lambda: ran.append(2),
+        ):
+            stop.on_set(callback)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            stop.set()
+        assert ran == [SystemExit, 1, KeyboardInterrupt, 2]
+        assert isinstance(caught.value.__context__, SystemExit)
+
     def test_run_in_order_once(self):
         """Callbacks run in the order of their registration, and a second set runs none again."""
         stop, ran = StopEvent(), []

@@ -269,6 +269,37 @@ class TestKeptPoll:
         assert not is_kept(None)
         assert not is_kept(stop)
 
+    def test_a_herd(self, background):
+        """So many threads share a descriptor; each gets the same one each time, and all of these are readable after a set."""
+        stop, numbers = StopEvent(), []
+        before = threading.Barrier(80)
+
+        def look():
+            before.wait(20)
+            wake = stop._latch.wake()
+            assert stop._latch.wake() is wake
+            numbers.append(wake.fileno())
+            before.wait(20)
+
+        for thread in [background(look) for _ in range(80)]:
+            thread.result()
+        assert len(set(numbers)) == 3
+        assert max(numbers.count(number) for number in numbers) <= 2 * 32
+        poller = select.poll()
+        for number in numbers:
+            poller.register(number, select.POLLIN)
+        assert poller.poll(0) == []
+        stop.set()
+        assert {number for number, _ in poller.poll(0)} == set(numbers)
+
+    def test_more_than_a_herd(self, pipe, background):
+        """A stop ends the waits of more threads than share a descriptor."""
+        stop = StopEvent()
+        waiting = [background(wait_ready, pipe[0], READ, stop) for _ in range(100)]
+        wait_until_blocked(stop, 100)
+        stop.set()
+        assert all(isinstance(one.error(), Interrupted) for one in waiting)
+
     def test_it_keeps_no_descriptor(self, pipe):
         """The descriptor of a stop that is dropped is closed, although a thread has waited for it last."""
         stop = StopEvent()

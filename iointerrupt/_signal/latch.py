@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from threading import get_ident
 
 from iointerrupt._errors import Interrupted
 from iointerrupt._signal.wake import Wake
@@ -34,16 +35,23 @@ class Cause:
         return error
 
 
+# How many threads are woken by one descriptor. All whom the kernel wakes at once want the GIL at once, and each that has to
+# wait for it asks for it again every few milliseconds: thousands of them keep each other from running. With a descriptor for
+# some of them each, whoever sets is one of those who want the GIL after each write, and so wakes no more than can run.
+_HERD = 32
+
+
 class Latch:
     """Set once, for ever. Any thread, and a signal handler, may call anything here at any time."""
 
-    __slots__ = ("__weakref__", "_causes", "_wake", "_wakers", "fired")
+    __slots__ = ("__weakref__", "_causes", "_seats", "_wakers", "_wakes", "fired")
 
     def __init__(self) -> None:
         self.fired = False
         self._causes: dict[str, Cause] = {}
         self._wakers: dict[object, Callable[[], object]] = {}
-        self._wake: dict[int, Wake] = {}
+        self._seats: dict[int, int] = {}  # by thread; an identifier that is used again has the seat of the one before
+        self._wakes: dict[int, Wake] = {}  # by herd
 
     @property
     def cause(self) -> Cause | None:
@@ -67,10 +75,14 @@ class Latch:
         self._wakers.pop(token, None)
 
     def wake(self) -> Wake:
-        """What is readable once the latch has fired. Made at the first call; keep the object for as long as you poll it."""
-        wake = self._wake.get(0)
+        """What is readable once the latch has fired, for the calling thread. Keep the object for as long as you poll it.
+
+        A thread gets the same one each time, made where it is the first of its herd. (Two that come at once may share a seat.)
+        """
+        herd = self._seats.setdefault(get_ident(), len(self._seats)) // _HERD
+        wake = self._wakes.get(herd)
         if wake is None:
-            wake = self._wake.setdefault(0, Wake())  # of two threads that come at once, one's is closed again
+            wake = self._wakes.setdefault(herd, Wake())  # of two threads that come at once, one's is closed again
             self.add_waker(wake, wake.set)
         return wake
 

@@ -17,7 +17,7 @@ ROUNDS := 5
 unexport PYTHONDONTWRITEBYTECODE
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-others test-floors conformance stress soak matrix coverage mutants fuzz check lint types wheel guide bench bench-downloads bench-libraries clean
+.PHONY: demo test test-others test-floors conformance stress soak matrix coverage mutants fuzz check lint types wheel guide bench bench-downloads bench-libraries instructions clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/iointerrupt demo
@@ -104,17 +104,26 @@ guide: wheel
 	build/wheel/env/bin/python $(PIP) pytest-randomly pytest-xdist responses
 	cd / && $(CURDIR)/build/wheel/env/bin/python $(CURDIR)/tests/guide_check.py --rounds $(ROUNDS) --numprocesses 2
 
-bench: $(VENV)/test.stamp
-	$(BIN)/python -m benchmarks
-
-# Other people's libraries, patched and unpatched, against servers of their own; LIBRARIES=--help tells the options.
-bench-libraries: $(VENV)/test.stamp
-	$(BIN)/python -m benchmarks.libraries $(LIBRARIES)
-
-# `downloads` beside curl, wget, aria2c, pycurl, aiohttp and others, on one nginx; BENCH=--help tells the options.
-bench-downloads:
+# What has to be there for the benchmarks: all that they compare with. BENCH=--help tells the options of each.
+$(VENV)-bench/stamp: pyproject.toml
 	test -e $(VENV)-bench || $(PYTHON) -m venv $(VENV)-bench
-	$(VENV)-bench/bin/python $(PIP) --editable '.[bench]'
+	$(VENV)-bench/bin/python $(PIP) --editable '.[test,bench]'
+	touch $@
+
+# Ours beside what one would take instead; ten minutes, or one with BENCH=--quick. It writes docs/benchmarks.md and its pictures.
+bench: $(VENV)-bench/stamp
+	$(VENV)-bench/bin/python -m benchmarks $(or $(BENCH),--docs docs)
+
+# Do the hot paths execute more instructions than they did? It takes valgrind, which CI has.
+instructions: $(VENV)/test.stamp
+	$(BIN)/python -m benchmarks.instructions $(if $(CI),,--may-lack valgrind) $(BENCH)
+
+# Other people's libraries, patched and unpatched, against servers of their own.
+bench-libraries: $(VENV)-bench/stamp
+	$(VENV)-bench/bin/python -m benchmarks.libraries $(BENCH)
+
+# `downloads` beside curl, wget, aria2c, pycurl, aiohttp and others, on one nginx, in more detail.
+bench-downloads: $(VENV)-bench/stamp
 	$(VENV)-bench/bin/python -m benchmarks.downloads $(BENCH)
 
 clean:

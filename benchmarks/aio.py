@@ -9,8 +9,6 @@ import asyncio
 import functools
 import hashlib
 import os
-import statistics
-import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -18,13 +16,15 @@ from typing import Any
 
 import aiofiles
 
-from benchmarks.latency import _wake_of_event_wait
-from benchmarks.measure import Row, speed
+from benchmarks.latency import wake_of_event_wait
+from benchmarks.measure import Comparison, Run, in_turn
+from benchmarks.throughput_work import CHUNK_SIZES, MIB, Amount, best_size, filled, memory_folder, rate
 from iointerrupt import Interrupted, StopEvent, StopLike, aio
 
-SIZE = 256 << 20
-MIB = 1 << 20
-ROUNDS = 150
+AMOUNT = Amount(64 * MIB, 250, 24)
+
+#: Stops of each kind; an eighth of it in a quick run.
+STOPS = 200
 
 _PROCESSORS = os.sched_getaffinity(0)
 
@@ -32,15 +32,14 @@ _PROCESSORS = os.sched_getaffinity(0)
 Consume = Callable[[bytes], Awaitable[object]]
 
 
-def measure() -> Iterator[Row]:
-    """A row for each claim."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
-        path = os.path.join(folder, "data")
-        with open(path, "wb") as file:
-            file.writelines(os.urandom(MIB) for _ in range(SIZE // MIB))
-        yield from _chunks(path)
-        yield from _calls(path)
-    yield from _latency()
+def measure(*, quick: bool) -> Iterator[Comparison]:
+    """A comparison for each consumer of chunks, for single reads, and for each way to wait and kind of stop."""
+    amount = AMOUNT.of(quick=quick)
+    with memory_folder() as folder:
+        path = filled(os.path.join(folder, "data"), amount.size)
+        yield from _chunks(path, amount)
+        yield from _calls(path, amount)
+    yield from _latency(STOPS // 8 if quick else STOPS)
 
 
 async def _by_aiofiles(path: str, size: int) -> AsyncIterator[bytes]:
@@ -65,21 +64,20 @@ async def _hash_in_loop(chunk: bytes) -> None:
     hashlib.sha1(chunk)
 
 
-def _chunks(path: str) -> Iterator[Row]:
+def _chunks(path: str, amount: Amount) -> Iterator[Comparison]:
     stop = StopEvent()
     with asyncio.Runner() as runner:
 
-        async def consume(chunks: AsyncIterator[bytes], work: Consume) -> float:
-            began = time.perf_counter()
+        async def consume(chunks: AsyncIterator[bytes], work: Consume) -> None:
             async for chunk in chunks:
                 await work(chunk)
-            return time.perf_counter() - began
 
         def plain(size: int, work: Consume) -> float:
-            return runner.run(consume(_by_aiofiles(path, size), work))
+            return rate(lambda: runner.run(consume(_by_aiofiles(path, size), work)), amount.size)
 
         def ours(size: int, work: Consume) -> float:
-            return runner.run(consume(aio.iter_chunks(path, stop=stop, chunk_size=size), work))
+            chunks = aio.iter_chunks(path, stop=stop, chunk_size=size)
+            return rate(lambda: runner.run(consume(chunks, work)), amount.size)
 
         for name, work in (
             ("nothing", _nothing),
@@ -87,31 +85,37 @@ def _chunks(path: str) -> Iterator[Row]:
             ("a hash in a thread", _hash_in_thread),
             ("half a millisecond's sleep", _sleep),
         ):
-            best = min(
-                (1 << 16, 1 << 18, MIB, 4 * MIB),
-                key=lambda size: statistics.median(plain(size, work) for _ in range(5)),
-            )
+            # The fewer chunks there are, the less is slept.
+            best = max(CHUNK_SIZES) if work is _sleep else best_size(functools.partial(plain, work=work))
             # A consumer that takes time for each chunk is given as many of them by both.
             size = MIB if work is _nothing else best
-            yield speed(
-                f"aio.iter_chunks, {name}; aiofiles at its best ({best >> 10} KiB)",
-                lambda: ours(size, work),  # noqa: B023 - called in this round
-                lambda: plain(best, work),  # noqa: B023 - called in this round
-                least=1.0,
-            )
+            other = f"aiofiles, {best >> 10} KiB"
+            runs: dict[str, Run] = {
+                "iointerrupt": functools.partial(ours, size, work),
+                other: functools.partial(plain, best, work),
+            }
+            samples = in_turn(runs, amount.rounds)
+            what = f"aio.iter_chunks, for each chunk {name}"
+            yield Comparison(what, "B/s", samples, better="higher", least={other: 1.0})
 
 
-def _calls(path: str) -> Iterator[Row]:
+def _calls(path: str, amount: Amount) -> Iterator[Comparison]:
     stop = StopEvent()
 
     async def read(opening: Callable[[], Any], size: int) -> float:
         async with opening() as file:
             began = time.perf_counter()
-            for _ in range(1000):
+            for _ in range(amount.calls):
                 await file.read(size)
-            return time.perf_counter() - began
+            return (time.perf_counter() - began) / amount.calls
 
-    for name, size in (("1 KiB", 1024), ("256 KiB", 1 << 18)):
+    def theirs() -> Any:
+        return aiofiles.open(path, "rb")
+
+    def ours() -> Any:
+        return aio.open(path, "rb", stop=stop)
+
+    for name, size in (("1 KiB", 1024), ("64 KiB", 1 << 16)):
         # Most of it is waking threads. On one processor that costs the same for all; on several it depends on which of
         # them are asleep, and scatters.
         for where, processors in (("one processor", {min(_PROCESSORS)}), ("any processor", _PROCESSORS)):
@@ -119,36 +123,32 @@ def _calls(path: str) -> Iterator[Row]:
             os.sched_setaffinity(0, processors)
             try:
                 with asyncio.Runner() as runner:
-                    yield speed(
-                        f"aio.open(...).read, {name}, {where}",
-                        lambda: runner.run(read(lambda: aio.open(path, "rb", stop=stop), size)),  # noqa: B023 - called in this round
-                        lambda: runner.run(read(lambda: aiofiles.open(path, "rb"), size)),  # noqa: B023 - called in this round
-                        least=0.9,
-                    )
+
+                    def run(opening: Callable[[], Any]) -> Run:
+                        return lambda: runner.run(read(opening, size))  # noqa: B023 - called in this round
+
+                    samples = in_turn({"iointerrupt": run(ours), "aiofiles": run(theirs)}, amount.rounds)
             finally:
                 os.sched_setaffinity(0, _PROCESSORS)
+            yield Comparison(f"aio.open(...).read, {name}, {where}", "s", samples, least={"aiofiles": 1.0})
 
 
-def _latency() -> Iterator[Row]:
+def _latency(rounds: int) -> Iterator[Comparison]:
     # A coroutine is woken through its loop, which takes its time; so that is what ours are compared with.
-    for name, block, most in (
-        ("cancel_on", _block_in_scope, 2),
-        ("aio.wait", _block_in_wait, 2),
-        ("aio.open of a pipe, read", _block_in_read, 3),
+    for name, block, least in (
+        ("cancel_on", _block_in_scope, 1 / 2),
+        ("aio.wait", _block_in_wait, 1 / 2),
+        ("aio.open of a pipe, read", _block_in_read, 1 / 3),
     ):
         for kind in (StopEvent, threading.Event):
-            stops, plain, wakes = [], [], []
-            for _ in range(ROUNDS):
-                wakes.append(_wake_of_event_wait())
-                plain.append(_stop_of(_block_in_asyncio, _LoopEvent()))
-                stops.append(_stop_of(block, kind()))
-            median, p99 = statistics.median(stops), sorted(stops)[int(len(stops) * 0.99)]
-            ratio = median / statistics.median(plain)
-            note = (
-                f"median {median * 1e6:.0f} us, p99 {p99 * 1e6:.0f} us; asyncio.Event {statistics.median(plain) * 1e6:.0f} us,"
-                f" Event.wait {statistics.median(wakes) * 1e6:.0f} us"
-            )
-            yield Row(f"{name}, {kind.__name__}", ratio, "x", f"<= {most}", ratio <= most and p99 < 0.010, note)
+            runs: dict[str, Run] = {
+                "iointerrupt": lambda: _stop_of(block, kind()),  # noqa: B023 - called in this round
+                "asyncio.Event, set by call_soon_threadsafe": lambda: _stop_of(_block_in_asyncio, _LoopEvent()),
+                "threading.Event.wait, in a thread": wake_of_event_wait,
+            }
+            samples = in_turn(runs, rounds)
+            other = list(runs)[1]
+            yield Comparison(f"{name}, {kind.__name__}", "s", samples, least={other: least})
 
 
 class _LoopEvent:

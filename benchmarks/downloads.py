@@ -3,6 +3,8 @@
 `python -m benchmarks.downloads [GROUP ...] [--markdown] [--size 256M] [--rounds N]` prints it; `make bench-downloads`
 installs what takes part. Everything that is compared takes turns in one run, so that what the machine does else meets all
 of it; each ratio is the median of those of the rounds. A tool or library that is not installed has a row that says so.
+
+`measure` is what `python -m benchmarks` has of it: the same for a smaller file and in fewer rounds.
 """
 
 from __future__ import annotations
@@ -12,50 +14,49 @@ import filecmp
 import os
 import re
 import shutil
-import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from benchmarks.downloads_changed import changed
-from benchmarks.downloads_peers import (
-    MANY,
-    MANY_CLIENTS,
-    MANY_TOOLS,
-    ONE,
-    ONE_TLS,
-    Peer,
-    Run,
-    Table,
-    client,
-    ratio,
-    run,
-)
+from benchmarks.downloads_peers import MANY, MANY_CLIENTS, MANY_TOOLS, ONE, Peer, Run, Table, client, compete, run
 from benchmarks.downloads_signals import signals
 from benchmarks.downloads_stops import stops
-from benchmarks.measure import Row, alternate
+from benchmarks.measure import Comparison, Row, in_turn
 from tests.nginx import Nginx, why_not
 
 MIB = 1 << 20
 
-#: Bytes of the one file.
+#: Bytes of the one file; in the suite; and in a quick run of that.
 SIZE = 2048 * MIB
+SUITE_SIZE = 384 * MIB
+QUICK_SIZE = 64 * MIB
+
+# The suite's rounds.
+_SUITE_ROUNDS = 3
 
 _SMALL = 64 * MIB
+
+# Of a smaller file it is the start of a Python process that decides, and no program in C is to be measured by that.
+_LARGE = 1024 * MIB
 
 # A file system in memory, so that no disk is measured.
 _MEMORY = "/dev/shm"
 
 
-def measure() -> Iterator[Row]:
-    """A row for each claim."""
+def measure(*, quick: bool) -> Iterator[Comparison | Row]:
+    """A comparison for each kind of download; in a quick run one file over HTTP, once."""
     if (reason := why_not()) is not None:
         yield Row("downloads", 0, "", "measured", met=False, note=reason)
         return
-    with _served(SIZE) as bench:
-        for group in GROUPS.values():
-            yield from group(bench).rows
+    with _served(QUICK_SIZE if quick else SUITE_SIZE, 1 if quick else _SUITE_ROUNDS) as bench:
+        yield from one_file(bench, tls=False, warm_up=not quick)
+        if not quick:
+            yield from one_file(bench, tls=True, warm_up=False)
+            yield many_files(bench, warm_up=False)
+            yield new_process(bench, 2 * _SUITE_ROUNDS)
+            yield from memory(bench).rows
 
 
 class Bench:
@@ -73,15 +74,6 @@ class Bench:
         self.size = size
         self.rounds = rounds
 
-    def turns(self, peers: list[Peer], once: Callable[[Peer], Run], rounds: int) -> dict[str, list[Run]]:
-        """The runs of each peer, in turns; the first begins another one in each round."""
-        runs: dict[str, list[Run]] = {peer.name: [] for peer in peers}
-        for number in range(self.rounds or rounds):
-            first = number % len(peers)
-            for peer in peers[first:] + peers[:first]:
-                runs[peer.name].append(once(peer))
-        return runs
-
     def one(self, peer: Peer, name: str, *, tls: bool = False) -> Run:
         """Download a file in a process of its own, and look at what came of it."""
         dest = os.path.join(self.folder, "dest")
@@ -91,7 +83,7 @@ class Bench:
             size = os.path.getsize(dest)
             if size != os.path.getsize(f"{self.served}/{name}"):
                 raise RuntimeError(f"{peer.name} has downloaded {size} bytes")
-            if name == "small" and not filecmp.cmp(dest, f"{self.served}/{name}", shallow=False):
+            if size <= _SMALL and not filecmp.cmp(dest, f"{self.served}/{name}", shallow=False):
                 raise RuntimeError(f"{peer.name} has downloaded something else")
             return done
         finally:
@@ -120,51 +112,45 @@ def _served(size: int, rounds: int | None = None) -> Iterator[Bench]:
             yield Bench(server, folder, size, rounds)
 
 
-def _row(what: str, theirs: list[float], ours: list[float], least: float) -> Row:
-    """The ratio of the seconds of a peer to those of ours, which is to be `least`, or may be anything (0)."""
-    times = ratio(theirs, ours)
-    note = f"{min(theirs):.2f} to {max(theirs):.2f} s against {min(ours):.2f} to {max(ours):.2f} s"
-    target = f">= {least:.2f}" if least else "reported"
-    return Row(f"{what} to ours", times, "x", target, times >= least, f"{note}, {len(ours)} rounds")
-
-
-def _one_file(bench: Bench, peers: list[Peer], least: Callable[[str, str], float], *, tls: bool) -> Table:
-    """One file: the time and the CPU time of each, as a multiple of ours, which is to be `least`."""
+def one_file(bench: Bench, *, tls: bool, warm_up: bool = True) -> list[Comparison]:
+    """One file: the time, and the CPU time, of a process that downloads it."""
+    bench.one(ONE[0], "big", tls=tls)  # memory that has not been used for long is slow at first
+    runs, left_out = compete(
+        ONE,
+        lambda peer: bench.one(peer, "big", tls=tls),
+        bench.rounds or 4,
+        warm_up=(lambda peer: bench.one(peer, "small", tls=tls)) if warm_up else None,
+    )
     what = f"{_mib(bench.size)} over {'TLS' if tls else 'HTTP'}"
-    table = Table(f"One file of {what}", ["", "wall, s", "wall, x ours", "CPU, s", "CPU, x ours"])
-    present = table.present(peers, lambda peer: bench.one(peer, "small", tls=tls))
-    if peers[0] not in present:
-        return table  # there is nothing to compare with
-    bench.one(peers[0], "big", tls=tls)  # memory that has not been used for long is slow at first
-    runs = bench.turns(present, lambda peer: bench.one(peer, "big", tls=tls), 4)
-    seconds = {
-        name: {"wall": [one.wall for one in each], "CPU": [one.cpu for one in each]} for name, each in runs.items()
-    }
-    ours = seconds[peers[0].name]
-    for name, theirs in seconds.items():
-        line = [name]
-        for unit, figures in theirs.items():
-            line += [f"{statistics.median(figures):.2f}", f"{ratio(figures, ours[unit]):.2f}"]
-            if theirs is not ours:
-                table.rows.append(_row(f"{what}, {unit}: {name}", figures, ours[unit], least(name, unit)))
-        table.lines.append(line)
-    return table
+    present = [peer for peer in ONE[1:] if peer.name in runs]
+    return [
+        Comparison(
+            f"{what}, {unit}",
+            "s",
+            {name: [took(one) for one in each] for name, each in runs.items()},
+            least=_wanted(present, bench.size, tls=tls, unit=unit),
+            left_out=left_out,
+        )
+        for unit, took in _UNITS.items()
+    ]
 
 
-def http(bench: Bench) -> Table:
-    """One file over HTTP: ours is to be ahead of all of them."""
-    return _one_file(bench, ONE, lambda *_: 1.0, tls=False)
+_UNITS: dict[str, Callable[[Run], float]] = {"wall": lambda one: one.wall, "CPU": lambda one: one.cpu}
 
 
-def tls(bench: Bench) -> Table:
-    """One file over TLS: ours is to be ahead of curl, and near to pycurl."""
-    targets = {("curl", "wall"): 1.0, ("pycurl", "wall"): 1 / 1.2}
-    return _one_file(bench, ONE_TLS, lambda name, unit: targets.get((name, unit), 0.0), tls=True)
+def _wanted(peers: list[Peer], size: int, *, tls: bool, unit: str) -> dict[str, float]:
+    """How far ahead ours is to be: of everything over HTTP; over TLS of curl and of those in Python, and near to pycurl."""
+    if tls:
+        wanted = {("curl", "wall"): 1.0, ("pycurl", "wall"): 1 / 1.2, ("pycurl", "CPU"): 0.0}
+        least = {peer.name: wanted.get((peer.needs, unit), 1.0 if peer.python else 0.0) for peer in peers}
+    else:
+        least = {peer.name: 1.0 for peer in peers}
+    fair = {peer.name for peer in peers if peer.python or size >= _LARGE}
+    return {name: ratio for name, ratio in least.items() if ratio and name in fair}
 
 
-def many(bench: Bench) -> Table:
+def many_files(bench: Bench, *, warm_up: bool = True) -> Comparison:
     """A thousand small files: ours is to be ahead of every client in Python, and not far behind aria2c."""
-    table = Table(f"{MANY:,} files of 1 KiB, 8 at a time", ["", "wall, s", "x ours", "with its start"])
     peers = [*MANY_CLIENTS, *MANY_TOOLS]
 
     def once(peer: Peer) -> Run:
@@ -177,23 +163,107 @@ def many(bench: Bench) -> Table:
                 raise RuntimeError(f"{peer.name} has downloaded {len(same)} files of {MANY}: {done.output}")
             return done
 
-    present = table.present(peers, once)
-    if peers[0] not in present:
-        return table
-    runs = bench.turns(present, once, 5)
-    seconds = {
+    runs, left_out = compete(peers, once, bench.rounds or 5, warm_up=once if warm_up else None)
+    samples = {
         peer.name: [one.wall if peer in MANY_TOOLS else float(one.output) for one in runs[peer.name]]
-        for peer in present
+        for peer in peers
+        if peer.name in runs
     }
-    ours = seconds[MANY_CLIENTS[0].name]
-    for peer in present:
-        figures = seconds[peer.name]
-        tool = peer in MANY_TOOLS
-        median, times = statistics.median(figures), ratio(figures, ours)
-        table.lines.append([peer.name, f"{median:.2f}", f"{times:.2f}", "yes" if tool else "no"])
-        if figures is not ours:
-            least = 1 / 3 if peer.needs == "aria2c" else 0.0 if tool or peer.needs == "pycurl" else 1.0
-            table.rows.append(_row(f"{MANY} files: {peer.name}", figures, ours, least))
+    least = {peer.name: 1.0 for peer in MANY_CLIENTS[1:] if peer.needs != "pycurl"}
+    least |= {peer.name: 1 / 3 for peer in MANY_TOOLS if peer.needs == "aria2c"}
+    return Comparison(
+        f"{MANY:,} files of 1 KiB, 8 at a time",
+        "s",
+        samples,
+        least={name: ratio for name, ratio in least.items() if name in samples},
+        left_out=left_out,
+    )
+
+
+def new_process(bench: Bench, rounds: int) -> Comparison:
+    """A process that downloads 1 KiB, against one that only imports requests."""
+    dest = os.path.join(bench.folder, "tiny")
+    program = f"from iointerrupt import downloads; downloads.download({bench.server.url + '/tiny'!r}, {dest!r})"
+
+    def ours() -> float:
+        try:
+            return run([sys.executable, "-P", "-c", program]).wall
+        finally:
+            if os.path.exists(dest):
+                os.unlink(dest)
+
+    other = "import requests"
+    samples = in_turn(
+        {
+            "iointerrupt, with 1 KiB downloaded": ours,
+            other: lambda: run([sys.executable, "-P", "-c", "import requests"]).wall,
+        },
+        rounds,
+    )
+    return Comparison("the start of a process", "s", samples, least={other: 1 / 1.3})
+
+
+# What the README has of each.
+
+
+def http(bench: Bench) -> Table:
+    """One file over HTTP."""
+    return _one_file(bench, tls=False)
+
+
+def tls(bench: Bench) -> Table:
+    """One file over TLS."""
+    return _one_file(bench, tls=True)
+
+
+def _one_file(bench: Bench, *, tls: bool) -> Table:
+    """The time and the CPU time of each, and as a multiple of ours."""
+    what = f"{_mib(bench.size)} over {'TLS' if tls else 'HTTP'}"
+    found = one_file(bench, tls=tls)
+    table = Table(f"One file of {what}", ["", "wall, s", "wall, x ours", "CPU, s", "CPU, x ours"])
+    for name in found[0].samples:
+        cells = [cell for comparison in found for cell in (f"{comparison.median(name):.2f}", _times(comparison, name))]
+        table.lines.append([name, *cells])
+    return _with_rows(table, found)
+
+
+def many(bench: Bench) -> Table:
+    """Many small files."""
+    found = many_files(bench)
+    tools = {peer.name for peer in MANY_TOOLS}
+    table = Table(found.what, ["", "wall, s", "x ours", "with its start"])
+    for name in found.samples:
+        cells = [f"{found.median(name):.2f}", _times(found, name), "yes" if name in tools else "no"]
+        table.lines.append([name, *cells])
+    return _with_rows(table, [found])
+
+
+def start(bench: Bench) -> Table:
+    """The start of a process."""
+    found = new_process(bench, bench.rounds or 15)
+    milliseconds = [f"{found.median(name) * 1e3:.0f}" for name in found.samples]
+    table = Table("Start of a process (ms)", ["ours, with 1 KiB downloaded", "`import requests`"], [milliseconds])
+    return _with_rows(table, [found])
+
+
+def _times(comparison: Comparison, name: str) -> str:
+    """How many times as long as ours one has taken."""
+    return "1.00" if name == comparison.ours else f"{comparison.ratio(name).median:.2f}"
+
+
+def _with_rows(table: Table, comparisons: list[Comparison]) -> Table:
+    """The table, with a line for each who does not take part, and a row for each ratio and what it is to be."""
+    for comparison in comparisons:
+        for name in comparison.others:
+            ratio, least = comparison.ratio(name), comparison.least.get(name, 0.0)
+            ours, theirs = comparison.samples[comparison.ours], comparison.samples[name]
+            note = f"{min(theirs):.2f} to {max(theirs):.2f} s against {min(ours):.2f} to {max(ours):.2f} s"
+            target = f">= {least:.2f}" if least else "reported"
+            met = ratio.median >= least
+            what = f"{comparison.what}: {name} to ours"
+            table.rows.append(Row(what, ratio.median, "x", target, met, f"{note}, {len(ours)} rounds"))
+    for name, reason in comparisons[0].left_out.items():
+        table.missing(name, reason)
     return table
 
 
@@ -212,29 +282,6 @@ def memory(bench: Bench) -> Table:
         ("peak memory: ours to a loop of requests", ours[1] / theirs[1]),
     ):
         table.rows.append(Row(what, value, "x", "<= 1.1", value <= 1.1, note))
-    return table
-
-
-def start(bench: Bench) -> Table:
-    """A process that downloads 1 KiB, against one that only imports requests."""
-    dest = os.path.join(bench.folder, "tiny")
-    program = f"from iointerrupt import downloads; downloads.download({bench.server.url + '/tiny'!r}, {dest!r})"
-
-    def ours() -> float:
-        try:
-            return run([sys.executable, "-P", "-c", program]).wall
-        finally:
-            if os.path.exists(dest):
-                os.unlink(dest)
-
-    first, second = alternate(
-        ours, lambda: run([sys.executable, "-P", "-c", "import requests"]).wall, bench.rounds or 15
-    )
-    times = ratio(first, second)
-    milliseconds = [f"{statistics.median(figures) * 1e3:.0f}" for figures in (first, second)]
-    table = Table("Start of a process (ms)", ["ours, with 1 KiB downloaded", "`import requests`"], [milliseconds])
-    note = f"{milliseconds[0]} ms against {milliseconds[1]} ms, medians of {len(first)}"
-    table.rows.append(Row("1 KiB in a new process, to import requests", times, "x", "<= 1.3", times <= 1.3, note))
     return table
 
 

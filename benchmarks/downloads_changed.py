@@ -77,8 +77,9 @@ _OLD_DATE, _NEW_DATE = "Wed, 21 Oct 2015 07:28:00 GMT", "Thu, 22 Oct 2015 07:28:
 def _wait_for_half(folder: str) -> None:
     until = time.monotonic() + _PATIENCE
     while time.monotonic() < until:
-        if any(entry.stat().st_size >= _SIZE // 4 for entry in os.scandir(folder)):
-            return
+        with os.scandir(folder) as entries:
+            if any(entry.stat().st_size >= _SIZE // 4 for entry in entries):
+                return
         time.sleep(0.01)
 
 

@@ -131,8 +131,39 @@ def one_pypdl(url: str, dest: str, ca: str | None) -> None:
     """`Pypdl.start` in one segment."""
     from pypdl import Pypdl
 
-    assert ca is None
-    Pypdl().start(url=url, file_path=dest, multisegment=False, display=False)
+    keywords = {"ssl": _context(ca)} if ca else {}
+    Pypdl().start(url=url, file_path=dest, multisegment=False, display=False, **keywords)
+
+
+def one_parfive(url: str, dest: str, ca: str | None) -> None:
+    """`Downloader.download` in one split, and in chunks of 1 MiB instead of 1 KiB."""
+    from parfive import Downloader, SessionConfig
+
+    folder, name = os.path.split(dest)
+    downloader = Downloader(max_splits=1, progress=False, config=SessionConfig(file_progress=False))
+    keywords = {"ssl": _context(ca)} if ca else {}
+    downloader.enqueue_file(url, path=folder, filename=name, chunksize=MIB, **keywords)
+    if errors := downloader.download().errors:
+        raise errors[0].exception
+
+
+def one_pooch(url: str, dest: str, ca: str | None) -> None:
+    """`HTTPDownloader`, which is what `pooch.retrieve` downloads with, in chunks of 1 MiB instead of 1 KiB."""
+    import pooch
+
+    pooch.HTTPDownloader(chunk_size=MIB, verify=ca or True, timeout=TIMEOUT)(url, dest, None)
+
+
+def one_huggingface_hub(url: str, dest: str, ca: str | None) -> None:
+    """`http_get`, which is what `hf_hub_download` downloads with where there is no Xet."""
+    if ca is not None:
+        os.environ["SSL_CERT_FILE"] = ca  # which httpx looks at
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()
+    with open(dest, "wb") as file:
+        http_get(url, file)
 
 
 def one_aiohttp(url: str, dest: str, ca: str | None) -> None:
@@ -144,11 +175,10 @@ def one_aiohttp(url: str, dest: str, ca: str | None) -> None:
 
 async def get_aiohttp(url: str, dest: str, ca: str | None) -> None:
     import asyncio
-    import ssl
 
     import aiohttp
 
-    context = ssl.create_default_context(cafile=ca) if ca else True
+    context = _context(ca) if ca else True
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=TIMEOUT)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         for _ in range(_RETRIES):
@@ -161,6 +191,12 @@ async def get_aiohttp(url: str, dest: str, ca: str | None) -> None:
                     async for chunk in response.content.iter_chunked(MIB):
                         file.write(chunk)
                 return
+
+
+def _context(ca: str) -> Any:
+    import ssl
+
+    return ssl.create_default_context(cafile=ca)
 
 
 # Many files
@@ -277,6 +313,9 @@ ONE: dict[str, Callable[[str, str, str | None], None]] = {
     "pycurl": one_pycurl,
     "gdown": one_gdown,
     "pypdl": one_pypdl,
+    "parfive": one_parfive,
+    "pooch": one_pooch,
+    "huggingface_hub": one_huggingface_hub,
     "aiohttp": one_aiohttp,
 }
 

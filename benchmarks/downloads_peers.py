@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,11 +29,13 @@ class Peer:
         name: as it stands in the table.
         needs: the program or the module that it is.
         command: of its URL, its destination (a file, or a folder of many), and the path of an authority's certificate.
+        python: whether it is Python, and takes the time that an interpreter takes to start.
     """
 
     name: str
     needs: str
     command: Callable[[str, str, str | None], list[str]]
+    python: bool = True
 
 
 def is_missing(name: str) -> bool:
@@ -79,22 +80,22 @@ _ARIA2 = ["--no-conf", "-q", "--file-allocation=none", "--max-tries=10", "--retr
 
 OURS = Peer("iointerrupt", "iointerrupt", _python("iointerrupt"))
 
-#: One file over HTTP.
+#: One file, over HTTP or TLS.
 ONE = [
     OURS,
-    Peer("curl", "curl", _curl),
-    Peer("wget", "wget", _wget),
-    Peer("wget2", "wget2", _wget2),
-    Peer("aria2c, 1 connection", "aria2c", _aria2),
+    Peer("curl", "curl", _curl, python=False),
+    Peer("wget", "wget", _wget, python=False),
+    Peer("wget2", "wget2", _wget2, python=False),
+    Peer("aria2c, 1 connection", "aria2c", _aria2, python=False),
     Peer("pycurl", "pycurl", _python("pycurl")),
     Peer("gdown", "gdown", _python("gdown")),
     Peer("pypdl", "pypdl", _python("pypdl")),
+    Peer("parfive, 1 MiB", "parfive", _python("parfive")),
+    Peer("pooch, 1 MiB", "pooch", _python("pooch")),
+    Peer("huggingface_hub", "huggingface_hub", _python("huggingface_hub")),
     Peer("aiohttp, 1 MiB", "aiohttp", _python("aiohttp")),
     Peer("requests iter_content, 1 MiB", "requests", _python("requests")),
 ]
-
-#: One file over TLS.
-ONE_TLS = [peer for peer in ONE if peer.needs not in {"wget", "pypdl", "aiohttp"}]
 
 
 def get(*args: str) -> list[str]:
@@ -226,26 +227,33 @@ class Table:
         self.lines.append([name, reason.partition(":")[0], *[""] * (len(self.columns) - 2)])
         self.rows.append(Row(f"{self.title}: {name}", 0, "", "measured", met=False, note=reason))
 
-    def present(self, peers: Sequence[Peer], once: Callable[[Peer], object]) -> list[Peer]:
-        """Those who can take part, after a run that does not count; of the others the table says why not."""
-        able = []
-        for peer in peers:
+
+def compete(
+    peers: Sequence[Peer], once: Callable[[Peer], Run], rounds: int, *, warm_up: Callable[[Peer], object] | None = None
+) -> tuple[dict[str, list[Run]], dict[str, str]]:
+    """The runs of each peer, in turns, where another one begins each round; and of those who do not take part, why not.
+
+    Raises:
+        RuntimeError: the first, which all others are compared with, has failed.
+    """
+    left_out = {peer.name: "not installed" for peer in peers if is_missing(peer.needs)}
+    runs: dict[str, list[Run]] = {peer.name: [] for peer in peers if peer.name not in left_out}
+    for number in range(-1 if warm_up else 0, rounds):
+        able = [peer for peer in peers if peer.name in runs]
+        first = max(number, 0) % len(able)
+        for peer in able[first:] + able[:first]:
             try:
-                if is_missing(peer.needs):
-                    self.missing(peer.name)
-                    continue
-                once(peer)
+                if number < 0 and warm_up is not None:
+                    warm_up(peer)
+                else:
+                    runs[peer.name].append(once(peer))
             except RuntimeError as error:
-                self.missing(peer.name, f"fails: {error}")
-            else:
-                able.append(peer)
-        return able
+                if peer is peers[0]:
+                    raise
+                del runs[peer.name]
+                left_out[peer.name] = f"fails: {str(error).strip().splitlines()[-1]}"
+    return runs, left_out
 
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def ratio(theirs: Sequence[float], ours: Sequence[float]) -> float:
-    """The median of the ratios of the rounds."""
-    return statistics.median(a / b for a, b in zip(theirs, ours, strict=True))

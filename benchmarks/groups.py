@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-import resource
-import statistics
+import functools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from benchmarks.measure import Row, alternate
+from benchmarks.idle import many_threads
+from benchmarks.measure import Comparison, in_turn
 from iointerrupt import current_stop, sockets
 from iointerrupt.threads import ThreadGroup
 
-THREADS = 1000
+#: How many threads, and in how many rounds.
+THREADS = {10: 20, 100: 15, 1_000: 8}
+_QUICK = {100: 3}
+
+PLAIN = "threading.Thread and Event"
+#: Within twice of the plain ones.
+LEAST = {PLAIN: 0.5}
 
 
-def measure() -> Iterator[Row]:
-    """A row for each claim."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 8 * THREADS)), hard))
-    yield _row("asleep", [_sleep] * THREADS)
-    pairs = [sockets.socketpair() for _ in range(THREADS)]
-    yield _row("in recv", [lambda near=near: near.recv(1) for near, _ in pairs])  # type: ignore[misc]
-    for near, far in pairs:
-        near.close()
-        far.close()
+def measure(*, quick: bool) -> Iterator[Comparison]:
+    """Where the threads of the group are asleep, and where they receive."""
+    for n, rounds in (_QUICK if quick else THREADS).items():
+        with many_threads(n):
+            yield _compare("asleep", [_sleep] * n, rounds)
+            pairs = [sockets.socketpair() for _ in range(n)]
+            yield _compare("in recv", [functools.partial(near.recv, 1) for near, _ in pairs], rounds)
+            for near, far in pairs:
+                near.close()
+                far.close()
 
 
-def _row(where: str, blocks: list[Callable[[], object]]) -> Row:
-    ours, plain = alternate(lambda: _group(blocks), _plain, rounds=8)
-    ratio = statistics.median(a / b for a, b in zip(ours, plain, strict=True))
-    note = f"{statistics.median(ours) * 1e3:.0f} ms against {statistics.median(plain) * 1e3:.0f} ms in Event.wait"
-    return Row(f"a group of {THREADS} {where}: start, stop, leave", ratio, "x", "<= 2", ratio <= 2, note)
+def _compare(where: str, blocks: Sequence[Callable[[], object]], rounds: int) -> Comparison:
+    n = len(blocks)
+    samples = in_turn({"iointerrupt": lambda: _group(blocks), PLAIN: lambda: _plain(n)}, rounds)
+    return Comparison(f"threads {where}: start, stop and leave a group, n = {n:,}", "s", samples, least=LEAST)
 
 
 def _sleep() -> None:
@@ -40,7 +45,7 @@ def _sleep() -> None:
         stop.sleep(600)
 
 
-def _group(blocks: list[Callable[[], object]]) -> float:
+def _group(blocks: Sequence[Callable[[], object]]) -> float:
     ready = threading.Semaphore(0)
 
     def work(block: Callable[[], object]) -> None:
@@ -52,13 +57,13 @@ def _group(blocks: list[Callable[[], object]]) -> float:
         for block in blocks:
             group.start(work, block)
         started = time.perf_counter() - began
-        _await(ready)
+        _await(ready, len(blocks))
         began = time.perf_counter()
         group.stop()
     return started + time.perf_counter() - began
 
 
-def _plain() -> float:
+def _plain(n: int) -> float:
     ready = threading.Semaphore(0)
     event = threading.Event()
 
@@ -67,11 +72,11 @@ def _plain() -> float:
         event.wait()
 
     began = time.perf_counter()
-    threads = [threading.Thread(target=work) for _ in range(THREADS)]
+    threads = [threading.Thread(target=work) for _ in range(n)]
     for thread in threads:
         thread.start()
     started = time.perf_counter() - began
-    _await(ready)
+    _await(ready, n)
     began = time.perf_counter()
     event.set()
     for thread in threads:
@@ -79,8 +84,8 @@ def _plain() -> float:
     return started + time.perf_counter() - began
 
 
-def _await(ready: threading.Semaphore) -> None:
+def _await(ready: threading.Semaphore, n: int) -> None:
     # Not timed, and the same for both; a moment more, for the last of them to block.
-    for _ in range(THREADS):
+    for _ in range(n):
         ready.acquire()
-    time.sleep(0.1)
+    time.sleep(0.02 + n / 10_000)

@@ -1,91 +1,132 @@
-"""How soon a blocked operation ends after `set()`, against how soon `threading.Event.wait` itself wakes.
+"""How soon a blocked operation ends after a stop: `python -m benchmarks latency`.
 
-Both are taken in turn: one wake-up of a thread in `Event.wait`, one stop of a thread in the operation. The time runs from
-just before `set()` to the first line of the thread's `except Interrupted`.
+First against what a user would take instead, in receiving from a socket (`latency_peers`) and in an HTTP body
+(`latency_http`); then each of our operations with each kind of stop, against how soon `threading.Event.wait` itself wakes.
+Callables are left out, since they are asked now and then, and so are deadlines, which nobody sets.
 """
 
 from __future__ import annotations
 
+import functools
+import multiprocessing
 import os
 import socket
 import ssl
-import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 
-from benchmarks.measure import Row
+from benchmarks import latency_http, latency_peers
+from benchmarks.latency_timing import (
+    FLOOR,
+    Attempt,
+    Ready,
+    event_wait,
+    moment_of,
+    time_of_stop,
+    timed,
+    wake_of_event_wait,
+)
+from benchmarks.measure import Comparison, Run, in_turn
 from iointerrupt import Interrupted, StopEvent, StopLike, files, http, sockets
-from iointerrupt.testing import wait_until_blocked
 
-ROUNDS = 150
+__all__ = ["KINDS", "OPERATIONS", "Block", "Operations", "measure", "measure_each", "wake_of_event_wait"]
+
+ROUNDS = 100
+_QUICK = 5
 
 #: Blocks until its stop is set.
 Block = Callable[[StopLike], object]
 
+#: By name, what makes it ready to block as often as is asked for.
+Operations = Mapping[str, Callable[[], AbstractContextManager[Block]]]
 
-def measure() -> Iterator[Row]:
-    """A row for each operation and kind of stop."""
-    yield from measure_each(OPERATIONS)
+#: Makes a stop, and what sets it.
+MakeStop = Callable[[], tuple[StopLike, Callable[[], object]]]
 
 
-def measure_each(operations: dict[str, Callable[[], AbstractContextManager[Block]]]) -> Iterator[Row]:
-    """A row for each of these operations and each kind of stop."""
+def measure(*, quick: bool) -> Iterator[Comparison]:
+    """The peers, and then each operation and kind of stop."""
+    yield from latency_peers.compare(quick=quick)
+    yield from latency_http.compare(quick=quick)
+    # The targets are those of sockets, pipes and files: what a stop of HTTP takes is compared with other clients.
+    yield from measure_each(OPERATIONS, quick=quick, least=0.5)
+    yield from measure_each(HTTP_OPERATIONS, quick=quick)
+
+
+def measure_each(
+    operations: Operations,
+    *,
+    quick: bool,
+    least: float | None = None,
+    rounds: int = ROUNDS,
+    period: float = 0.0,
+) -> Iterator[Comparison]:
+    """Each of these operations with each kind of stop, which has to be `least` times as good as the floor."""
     for name, make in operations.items():
-        for kind in (StopEvent, threading.Event):
+        for kind, (make_stop, floor) in KINDS.items():
             with make() as block:
-                stops, wakes = [], []
-                for _ in range(ROUNDS):
-                    wakes.append(_wake_of_event_wait())
-                    stops.append(_stop_of(block, kind()))
-            yield _row(f"{name}, {kind.__name__}", stops, wakes, through_requests=name.startswith("http"))
+                attempt = Attempt(_blocking(block, make_stop), period)
+                runs: dict[str, Run] = {"iointerrupt": functools.partial(time_of_stop, attempt)}
+                runs |= {each: timed(FLOORS[each]) for each in dict.fromkeys((FLOOR, floor))}
+                samples = in_turn(runs, _QUICK if quick else rounds)
+            targets = {} if least is None else {floor: least}
+            yield Comparison(f"{name}, stopped by a {kind}", "s", samples, least=targets)
 
 
-def _row(what: str, stops: list[float], wakes: list[float], *, through_requests: bool) -> Row:
-    median = statistics.median(stops)
-    p99 = sorted(stops)[int(len(stops) * 0.99)]
-    ratio = median / statistics.median(wakes)
-    note = f"median {median * 1e6:.0f} us, p99 {p99 * 1e6:.0f} us; Event.wait {statistics.median(wakes) * 1e6:.0f} us"
-    if through_requests:
-        return Row(what, median * 1e3, "ms", "< 0.5", median < 0.0005 and p99 < 0.010, note)
-    return Row(what, ratio, "x", "<= 3", ratio <= 3 and p99 < 0.010, note)
+def _blocking(block: Block, make_stop: MakeStop) -> Callable[[Ready], float]:
+    def run(ready: Ready) -> float:
+        stop, set_ = make_stop()
+        ready(set_)
+        return moment_of(Interrupted, lambda: block(stop))
+
+    return run
 
 
-def _wake_of_event_wait() -> float:
-    event = threading.Event()
-    woken: list[float] = []
+def _own() -> tuple[StopLike, Callable[[], object]]:
+    stop = StopEvent()
+    return stop, stop.set
 
-    def wait() -> None:
+
+def _child() -> tuple[StopLike, Callable[[], object]]:
+    parent = StopEvent()
+    return StopEvent(parent), parent.set
+
+
+def _plain() -> tuple[StopLike, Callable[[], object]]:
+    stop = threading.Event()
+    return stop, stop.set
+
+
+def _shared() -> tuple[StopLike, Callable[[], object]]:
+    stop = multiprocessing.Event()
+    return stop, stop.set
+
+
+def _shared_wait() -> Attempt:
+    def block(ready: Ready) -> float:
+        event = multiprocessing.Event()
+        ready(event.set)
         event.wait()
-        woken.append(time.perf_counter())
+        return time.perf_counter()
 
-    return _time_from_set(threading.Thread(target=wait), event.set, lambda: None, woken)
-
-
-def _stop_of(block: Block, stop: StopEvent | threading.Event) -> float:
-    stopped: list[float] = []
-
-    def run() -> None:
-        try:
-            block(stop)
-        except Interrupted:
-            stopped.append(time.perf_counter())
-
-    return _time_from_set(threading.Thread(target=run), stop.set, lambda: wait_until_blocked(stop), stopped)
+    return Attempt(block)
 
 
-def _time_from_set(
-    thread: threading.Thread, set_: Callable[[], object], ready: Callable[[], object], ended: list[float]
-) -> float:
-    thread.start()
-    ready()
-    time.sleep(0.002)  # asleep in the kernel by now, and the interpreter idle: that is the case that counts
-    began = time.perf_counter()
-    set_()
-    thread.join(10)
-    return ended[0] - began
+_SHARED_FLOOR = "multiprocessing.Event.wait"
+
+#: What a thread that waits for an event itself takes to wake.
+FLOORS = {FLOOR: event_wait, _SHARED_FLOOR: _shared_wait}
+
+#: By name, what makes a stop, and the floor that it has: an event of several processes takes its time before anyone wakes.
+KINDS: dict[str, tuple[MakeStop, str]] = {
+    "StopEvent": (_own, FLOOR),
+    "child of a StopEvent": (_child, FLOOR),
+    "threading.Event": (_plain, FLOOR),
+    "multiprocessing.Event": (_shared, _SHARED_FLOOR),
+}
 
 
 @contextmanager
@@ -95,6 +136,18 @@ def _receive() -> Iterator[Block]:
     def block(stop: StopLike) -> object:
         near.stop = stop
         return near.recv(1)
+
+    with near, far:
+        yield block
+
+
+@contextmanager
+def _send() -> Iterator[Block]:
+    near, far = sockets.socketpair()
+
+    def block(stop: StopLike) -> None:
+        near.stop = stop
+        near.sendall(bytes(1 << 22))  # more than fits in between
 
     with near, far:
         yield block
@@ -121,6 +174,27 @@ def _pipe() -> Iterator[Block]:
             return raw.read(1)
 
         yield block
+
+
+@contextmanager
+def _pipe_write() -> Iterator[Block]:
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb"), files.wrap(writer) as raw:
+
+        def block(stop: StopLike) -> None:
+            raw.stop = stop
+            while True:
+                raw.write(bytes(1 << 16))
+
+        yield block
+
+
+@contextmanager
+def _fifo_open() -> Iterator[Block]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "fifo")
+        os.mkfifo(path)
+        yield lambda stop: files.open(path, "rb", stop=stop)
 
 
 @contextmanager
@@ -159,31 +233,8 @@ def _tls_handshake() -> Iterator[Block]:
 
 
 @contextmanager
-def _server(answer: bytes) -> Iterator[str]:
-    """A server that answers each request so far, and then says nothing more."""
-    stop = StopEvent()
-    with sockets.create_server(("127.0.0.1", 0), stop=stop) as listener:
-
-        def serve() -> None:
-            with ExitStack() as connections:
-                try:
-                    while True:
-                        connection = connections.enter_context(listener.accept()[0])
-                        connection.recv(65536)
-                        connection.sendall(answer)
-                except Interrupted:
-                    return
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield "http://{}:{}/".format(*listener.getsockname())
-        stop.set()
-        thread.join(10)
-
-
-@contextmanager
 def _http_headers() -> Iterator[Block]:
-    with _server(b"") as url, http.Session() as session:
+    with latency_http.answering(b"") as url, http.Session() as session:
 
         def block(stop: StopLike) -> object:
             session.stop = stop
@@ -194,7 +245,10 @@ def _http_headers() -> Iterator[Block]:
 
 @contextmanager
 def _http_body() -> Iterator[Block]:
-    with _server(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345") as url, http.Session() as session:
+    with (
+        latency_http.answering(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345") as url,
+        http.Session() as session,
+    ):
 
         def block(stop: StopLike) -> object:
             session.stop = stop
@@ -203,12 +257,18 @@ def _http_body() -> Iterator[Block]:
         yield block
 
 
-OPERATIONS: dict[str, Callable[[], AbstractContextManager[Block]]] = {
+OPERATIONS: Operations = {
     "socket receive": _receive,
+    "socket send": _send,
     "socket accept": _accept,
     "pipe read": _pipe,
+    "pipe write": _pipe_write,
+    "FIFO open": _fifo_open,
     "FIFO read": _fifo,
     "TLS handshake": _tls_handshake,
+}
+
+HTTP_OPERATIONS: Operations = {
     "http, headers": _http_headers,
     "http, body": _http_body,
 }

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from iointerrupt import Interrupted, StopEvent
+from iointerrupt._files import beside
 from iointerrupt.downloads import _job, _part, _state, download
 from iointerrupt.testing import steps
 from tests.scripted import CONTENT, ETAG, OTHER, OTHER_ETAG
@@ -43,9 +44,10 @@ class Disk:
         self._synced = {}  # by inode: content
         self._undo = []  # how the names came to be what they are since they were synced
         self._numbers = itertools.count()
+        monkeypatch.setattr(_part, "rename_new", self._call("replace", _part.rename_new))
         for name in CALLS:
             monkeypatch.setattr(os, name, self._call(name, getattr(os, name)))
-        monkeypatch.setattr(_state, "open", self._open, raising=False)
+        monkeypatch.setattr(beside, "open", self._open, raising=False)
 
     @contextmanager
     def dying(self, n, *, after):
@@ -88,7 +90,7 @@ class Disk:
         setattr(self, f"_real_{name}", real)
         return call
 
-    def _open(self, file, mode):
+    def _open(self, file, mode, **options):
         # Of a record that is being written: half of it comes before the end.
         disk = self
 
@@ -99,7 +101,7 @@ class Disk:
                     raise Crash
                 return super().write(data)
 
-        return Written(io.FileIO(file, mode)) if mode == "wb" else open(file, mode)
+        return Written(io.FileIO(file, mode)) if mode == "wb" else open(file, mode, **options)
 
     # What would be there after a power cut
 
@@ -150,7 +152,8 @@ class Disk:
                 now, synced = file.read(), self._synced.get(os.fstat(file.fileno()).st_ino, b"")
                 size = chance.choice([len(now), len(synced)])
                 for start in range(0, size, BLOCK):
-                    here = [each[start : start + BLOCK].ljust(BLOCK, b"\0") for each in (now, synced, b"")]
+                    # One that was synced in part keeps that; of one that never was, nothing but zeros may be left.
+                    here = [each[start : start + BLOCK].ljust(BLOCK, b"\0") for each in (now, synced)]
                     if now[start : start + BLOCK] != synced[start : start + BLOCK]:
                         file.seek(start)
                         file.write(chance.choice(here))

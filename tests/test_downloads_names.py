@@ -109,6 +109,15 @@ def test_what_is_safe_stays_as_it_is(name):
         ("a\u2066b\u2067c\u2068d\u2069e\u061cf\u200eg\u200fh", "abcdefgh"),
         ("a\u200bb\u2060c\ufeffd\u00ade", "abcde"),
         ("a\u2028b\u2029c", "abc"),
+        ("a.pdf\u3164\u115f\u1160\uffa0\u2800.exe", "a.pdf.exe"),
+        ("a\u034fb\u17b4c\u17b5d\u180be\u180ff\U0001d159g", "abcdefg"),
+        ("a\ufe00b\ufe0fc\U000e0101d\U000e01efe", "abcde"),
+        ("a\u2065b\ufff0c\U000e0fffd", "abcd"),
+        ("\u2764\ufe0f.png", "\u2764.png"),
+        ("\u845b\U000e0100.txt", "\u845b.txt"),
+        ("\u3164.bashrc", "bashrc"),
+        ("\u2800", None),
+        ("e\u034f\u0301", "\u00e9"),
         ("a\udc80b\ud800c", "abc"),
         ("\u202e.bashrc", "bashrc"),
         ("\u200d.bashrc", "bashrc"),
@@ -129,6 +138,8 @@ def test_what_is_safe_stays_as_it_is(name):
         ("x.part.part", "x.part_part"),
         ("x.part.", "x_part"),
         ("x.part/", None),
+        ("x.part\u3164", "x_part"),
+        ("x.pa\u2800rt", "x_part"),
         (".part", "part"),
         (".part.json", "part.json"),
         # One name is one file.
@@ -317,6 +328,7 @@ ALPHABETS = [
     "%2e2F5C\"';=*filename",
     "\U0001f469\U0001f4bb\u200d.é",
     "\u00a0\u2003\u3000\u2028\u2029 .x",
+    "\u3164\u2800\u034f\ufe0f\U000e0101.partcon-",
 ]
 
 
@@ -328,6 +340,13 @@ def nasty_text(rng: random.Random) -> str:
         text += "".join(chr(rng.randrange(0x110000)) for _ in range(rng.randint(1, 5)))
     ends = ["", "", "", ".part", ".part.json", ".tar.gz", ".", " ", "con", "con.txt", "." + "é" * rng.randint(1, 30)]
     return text + rng.choice(ends)
+
+
+# Hangul fillers, the joiner of graphemes, inherent vowels, variation selectors, the blank of braille, and a few of no category.
+WITHOUT_INK = set(
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180f\u2065\u2800\u3164\uffa0\ufff0\ufff8\ufe00\ufe0f\U0001d159"
+    "\U000e0000\U000e0100\U000e01ef\U000e0fff"
+)
 
 
 def assert_safe(name: str, folder: Path | None = None) -> None:
@@ -345,6 +364,7 @@ def assert_safe(name: str, folder: Path | None = None) -> None:
     assert not [
         c for c in name if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and c not in "\u200c\u200d"
     ]
+    assert not set(name) & WITHOUT_INK
     assert unicodedata.is_normalized("NFC", name)
     assert safe_name(name) == name, "a safe name is one"
     if folder is not None:

@@ -52,6 +52,14 @@ def begun(path, size=SIZE):
     return part
 
 
+def complete(path, content=bytes(SIZE)):
+    """A part that has all bytes of its file."""
+    part = begun(path, len(content))
+    os.pwrite(part.fd, content, 0)
+    part.moved(part.take(), len(content))
+    return part
+
+
 class TestTheLock:
     """Who has the part."""
 
@@ -69,6 +77,12 @@ class TestTheLock:
         Part(path).close()
         begun(path).close()
         assert os.listdir(tmp_path) == []
+
+    def test_no_child_has_it(self, path):
+        """A program that is started meanwhile does not get the part, and with it the lock."""
+        part = Part(path)
+        assert fcntl.fcntl(part.fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+        part.close()
 
     @pytest.mark.parametrize("change", ["removed", "replaced"])
     def test_it_is_taken_away(self, path, change):
@@ -316,6 +330,21 @@ class TestSaving:
         part.close()
         assert Record.load(path + ".part.json", SIZE, os.stat(path + ".part").st_ino).done == 100
 
+    def test_of_another_part(self, path, clock):
+        """Whoever's part has been taken away is told at the next save, and leaves the record to the part that is there."""
+        part = begun(path)
+        os.unlink(path + ".part")
+        second = complete(path)
+        second.save()
+        before = Record.load(path + ".part.json", SIZE, second.record.inode)
+        piece = part.take()
+        clock.now += 1
+        with pytest.raises(WriteFailed, match="taken away"):
+            part.moved(piece, 10)
+        part.close()
+        second.close()
+        assert before.done == Record.load(path + ".part.json", SIZE, second.record.inode).done == SIZE
+
     def test_no_room_for_the_record(self, path, clock, monkeypatch):
         """At the end, a record that cannot be saved is no failure: the one that is there says less, and that is true."""
         part = begun(path)
@@ -369,6 +398,30 @@ class TestAnotherVersion:
         part.discard()
         assert os.listdir(tmp_path) == []
         part.close()
+
+    def test_discarded_of_another(self, path, tmp_path):
+        """Whoever's part has been taken away does not throw away the one that is there now."""
+        part = begun(path)
+        os.unlink(path + ".part")
+        second = complete(path)
+        second.save()
+        part.discard()
+        part.close()
+        second.close()
+        assert sorted(os.listdir(tmp_path)) == ["file.part", "file.part.json"]
+
+    def test_begun_of_another(self, path):
+        """Nor does it throw away the record that is beside that."""
+        part = complete(path)
+        part.save()
+        os.unlink(path + ".part")
+        second = complete(path)
+        second.save()
+        with pytest.raises(WriteFailed, match="taken away"):
+            part.begin("source", "file", Version(size=SIZE))
+        part.close()
+        second.close()
+        assert Record.load(path + ".part.json", SIZE, os.stat(path + ".part").st_ino).done == SIZE
 
     def test_finished(self, path, tmp_path):
         """A finished file is as long as its version says, and has its time; closing the part does not touch it."""

@@ -1,7 +1,11 @@
-"""Places for downloads that are not as they should be: taken, a link, a folder, a pipe, not to be written, or somebody else's."""
+"""Places for downloads that are not as they should be: taken, a link, a folder, a pipe, not to be written, or somebody else's.
+
+What comes into them during the last steps, when a part gets its name, is in `TestTheName`.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,9 +13,14 @@ import threading
 
 import pytest
 
-from iointerrupt.downloads import DestinationBusy, DestinationExists, ShortBody, WriteFailed, download
+from iointerrupt._files import beside as _beside
+from iointerrupt.downloads import DestinationBusy, DestinationExists, ShortBody, WriteFailed, _part, download
+from iointerrupt.downloads._checksums import Checksum, digest_file
+from iointerrupt.downloads._options import State
+from iointerrupt.downloads._part import Part
 from iointerrupt.testing import steps
-from tests.scripted import CONTENT, ETAG, HALF, SIZE, asked, each
+from tests.scripted import CONTENT, ETAG, HALF, SIZE, asked, each, file, sha256
+from tests.test_downloads_part import complete
 
 CHILD = """
 import sys
@@ -40,16 +49,32 @@ def precious(tmp_path):
     """A file elsewhere that nothing must happen to."""
     folder = tmp_path / "elsewhere"
     folder.mkdir()
-    file = folder / "precious"
-    file.write_bytes(b"precious")
-    yield file
-    assert file.read_bytes() == b"precious"
+    kept = folder / "precious"
+    kept.write_bytes(b"precious")
+    yield kept
+    assert kept.read_bytes() == b"precious"
     assert [each.name for each in folder.iterdir()] == ["precious"]
 
 
 def beside(path, suffix):
     """What a download has beside the file."""
     return path.with_name(path.name + suffix)
+
+
+def another_file(place):
+    """Put another file there."""
+    with open(place, "wb") as file:
+        file.write(b"else")
+
+
+def a_link(place):
+    """Put a link there, to a file."""
+    another_file(place + " of others")
+    os.symlink(place + " of others", place)
+
+
+#: What may come into a place.
+THINGS = pytest.mark.parametrize("put", [another_file, a_link, os.mkfifo], ids=["file", "link", "pipe"])
 
 
 class TestTheFileItself:
@@ -110,6 +135,24 @@ class TestTheFileItself:
         assert path.read_bytes() == b"mine"
         assert beside(path, ".part").read_bytes() == CONTENT
 
+    @pytest.mark.parametrize("options", [{}, {"overwrite": True}, {"update": True}], ids=str)
+    def test_it_comes_in_the_last_moment(self, server, path, monkeypatch, options):
+        """One that comes after the last look, such as another download's, is replaced only if that was asked for."""
+        sync = os.fdatasync
+
+        def come(fd):
+            path.write_bytes(b"mine")
+            sync(fd)
+
+        monkeypatch.setattr(os, "fdatasync", come)
+        if options:
+            download(f"{server.url}/file", path, **options)
+        else:
+            with pytest.raises(DestinationExists):
+                download(f"{server.url}/file", path)
+        assert path.read_bytes() == (CONTENT if options else b"mine")
+        assert beside(path, ".part").exists() == (not options)
+
     def test_a_fifo(self, server, path):
         """A pipe that is there is neither written into nor replaced, and nobody waits for its other end."""
         os.mkfifo(path)
@@ -121,6 +164,20 @@ class TestTheFileItself:
             with pytest.raises(WriteFailed, match="it is no file"):
                 download(f"{server.url}/file", link, overwrite=True)
         assert path.is_fifo()
+
+    @pytest.mark.parametrize("change", ["longer", "at another time"])
+    def test_an_old_one_that_was_changed_since(self, fault_server, path, change):
+        """With `update`, a file that somebody has changed since is not taken for the version that it was."""
+        server = fault_server(each(file(etag=ETAG)))
+        download(f"{server.url}/file", path)
+        found = path.stat()
+        if change == "longer":
+            path.write_bytes(CONTENT + b"x")
+            os.utime(path, (found.st_mtime, found.st_mtime))
+        else:
+            os.utime(path, (5, 5))
+        download(f"{server.url}/file", path, update=True)
+        assert "If-None-Match" not in server.requests[-1].headers
 
 
 class TestWhatIsBeside:
@@ -166,6 +223,52 @@ class TestWhatIsBeside:
         download(f"{server.url}/file", path)
         assert path.read_bytes() == CONTENT
         assert not os.path.lexists(beside(path, ".part.json"))
+
+    @pytest.mark.parametrize("put", ["a link", "a second name", "a pipe"])
+    def test_it_comes_where_the_record_is_written(self, fault_server, path, precious, put):
+        """What is put there while it runs is neither written through nor waited for."""
+        fresh = beside(path, ".part.json.new")
+
+        def put_it(connection):
+            if put == "a pipe":
+                os.mkfifo(fresh)
+            else:
+                (fresh.symlink_to if put == "a link" else fresh.hardlink_to)(precious)
+
+        begin = [steps.expect(), put_it, steps.head(headers={"ETag": ETAG}, length=SIZE)]
+        server = fault_server([*begin, steps.drip(CONTENT, size=5000, every=0.01)])
+        download(f"{server.url}/file", path)
+        assert path.read_bytes() == CONTENT
+        assert {each.name for each in path.parent.iterdir()} == {"file", "elsewhere"}
+
+    def test_the_part_is_removed_and_begun_again(self, fault_server, background, path):
+        """A part that is removed while it runs, and begun again, is the second one's: the first does not give it the name."""
+        begin = [steps.expect(), steps.head(headers={"ETag": ETAG}, length=SIZE), steps.send(CONTENT[:HALF])]
+        server = fault_server([*begin, steps.stall(), steps.send(CONTENT[HALF:])])
+        first = background(download, f"{server.url}/file", path)
+        server.wait_for("stall")
+        beside(path, ".part").unlink()
+        second = background(download, f"{server.url}/file", path)
+        server.wait_for("stall", 2)
+        server.resume()
+        with pytest.raises(WriteFailed, match="taken away"):
+            first.result()
+        assert second.result().size == SIZE
+        assert path.read_bytes() == CONTENT
+        assert [each.name for each in path.parent.iterdir()] == ["file"]
+
+    @THINGS
+    def test_the_part_is_replaced_before_it_is_verified(self, server, path, put):
+        """What came into the place of a part is not read, which may be a pipe, and is not what was verified."""
+
+        def replace(now):
+            if now.state is State.VERIFYING:
+                beside(path, ".part").unlink()
+                put(str(beside(path, ".part")))
+
+        with pytest.raises(WriteFailed, match="taken away"):
+            download(f"{server.url}/file", path, checksum=sha256(), progress=replace)
+        assert not path.exists()
 
     @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["a folder", "a pipe"])
     def test_no_file(self, server, path, make):
@@ -309,3 +412,140 @@ class TestBusy:
         stalled.wait_for("stall", 2)
         stalled.resume()
         assert running.result().size == other.result().size == SIZE
+
+
+class TestTheName:
+    """How a part gets its final name."""
+
+    @pytest.fixture
+    def path(self, path):
+        """The same as text, which parts take."""
+        return str(path)
+
+    @pytest.fixture(params=["in one step", "in two"])
+    def way(self, request, monkeypatch):
+        """With file systems that rename without replacing, and with those that do not."""
+        if request.param == "in two":
+            monkeypatch.setattr(_beside, "_renameat2", lambda: lambda *_: errno.EINVAL)
+
+    @pytest.mark.usefixtures("way")
+    def test_it_is_free(self, path, tmp_path):
+        """A name that is free is given, and nothing else is left."""
+        part = complete(path, CONTENT)
+        part.save()
+        part.finish(path, None, replace=False)
+        part.close()
+        assert os.listdir(tmp_path) == ["file"]
+        assert os.path.getsize(path) == SIZE
+
+    @pytest.mark.usefixtures("way")
+    @THINGS
+    def test_nothing_is_replaced(self, path, put):
+        """What came there after the last look is not replaced, and what has come of the file is kept."""
+        part = complete(path, CONTENT)
+        put(path)
+        found = os.lstat(path)
+        with pytest.raises(DestinationExists, match="is there already"):
+            part.finish(path, None, replace=False)
+        part.close()
+        assert os.path.samestat(found, os.lstat(path))
+        second = Part(path)
+        assert second.load().is_complete
+        second.finish(path, None, replace=True)
+        second.close()
+        assert not os.path.samestat(found, os.lstat(path))
+
+    @pytest.mark.usefixtures("way")
+    def test_two_of_one_name(self, path):
+        """Of two that are to get one name, the first one has it."""
+        first, second = complete(path + "1", b"1" * 100), complete(path + "2", b"2" * 100)
+        second.finish(path, None, replace=False)
+        with pytest.raises(DestinationExists):
+            first.finish(path, None, replace=False)
+        first.close()
+        second.close()
+        with open(path, "rb") as file:
+            assert file.read() == b"2" * 100
+
+    @pytest.mark.usefixtures("way")
+    def test_no_folder(self, path):
+        """What is wrong otherwise is told as it is."""
+        part = complete(path, CONTENT)
+        with pytest.raises(WriteFailed, match="there is no folder"):
+            part.finish(path + "/none/file", None, replace=False)
+        part.close()
+
+    @pytest.mark.parametrize("replace", [False, True])
+    @pytest.mark.parametrize("content", [CONTENT, bytes(_part._SYNCED_AT_ONCE + 1)], ids=["small", "large"])
+    def test_the_bytes_come_first(self, path, monkeypatch, replace, content):
+        """All bytes are on the disk before the name is: after a power cut it would be that of a torn file."""
+        part, done = complete(path, content), []
+        inode = os.fstat(part.fd).st_ino
+        for module, call in ((os, "fdatasync"), (os, "replace"), (_part, "rename_new")):
+            real = getattr(module, call)
+
+            def record(what, *args, real=real, call=call):
+                if os.stat(what).st_ino == inode:
+                    done.append(call)
+                real(what, *args)
+
+            monkeypatch.setattr(module, call, record)
+        part.finish(path, None, replace=replace)
+        part.close()
+        assert "fdatasync" in done[:-1]
+        assert done[-1] == ("replace" if replace else "rename_new")
+
+    @pytest.mark.parametrize("replace", [False, True])
+    @pytest.mark.parametrize("put", [lambda _: None, another_file, a_link, os.mkfifo], ids=["", "file", "link", "pipe"])
+    def test_the_part_was_taken_away(self, path, put, replace):
+        """What came into the place of the part does not get the name, and is left alone."""
+        part = complete(path, CONTENT)
+        os.unlink(path + ".part")
+        put(path + ".part")
+        before = sorted(os.listdir(os.path.dirname(path)))
+        with pytest.raises(WriteFailed, match="taken away"):
+            part.finish(path, None, replace=replace)
+        part.close()
+        assert sorted(os.listdir(os.path.dirname(path))) == before
+        assert "file" not in before
+
+    @pytest.mark.parametrize("replace", [False, True])
+    def test_in_the_last_moment(self, path, monkeypatch, replace):
+        """What comes there between the look and the rename is not said to be the file."""
+        part = complete(path, CONTENT)
+        module, name = (os, "replace") if replace else (_part, "rename_new")
+        real = getattr(module, name)
+
+        def exchange(source, target):
+            os.unlink(source)
+            another_file(source)
+            real(source, target)
+
+        monkeypatch.setattr(module, name, exchange)
+        with pytest.raises(WriteFailed, match="not what was downloaded"):
+            part.finish(path, None, replace=replace)
+        part.close()
+
+    def test_who_waits_for_it(self, path, monkeypatch):
+        """That somebody takes the file as soon as it is there is no failure."""
+        part, real = complete(path, CONTENT), _part.rename_new
+
+        def take(source, target):
+            real(source, target)
+            os.rename(target, target + " taken")
+
+        monkeypatch.setattr(_part, "rename_new", take)
+        assert part.finish(path, None, replace=False) == SIZE
+        part.close()
+        assert os.listdir(os.path.dirname(path)) == ["file taken"]
+
+    @THINGS
+    def test_its_checksum(self, path, put):
+        """The checksum is that of the file that is being written, and not of what is in its place; it stays open."""
+        part = complete(path, CONTENT)
+        os.unlink(path + ".part")
+        put(path + ".part")
+        for _ in range(2):
+            assert digest_file(part.fd, "sha256") == Checksum("sha256", sha256().partition(":")[2])
+        assert os.pread(part.fd, SIZE, 0) == CONTENT
+        part.close()

@@ -468,17 +468,16 @@ class TestTheEnd:
     @pytest.mark.parametrize("after", [False, True])
     def test_at_the_rename(self, fault_server, stop, path, monkeypatch, after):
         """Neither does one that comes while the file gets its name, or just after that."""
-        replace = os.replace
+        real = _part.rename_new
 
         def rename(source, target):
             if after:
-                replace(source, target)
-            if target == str(path):
-                stop.set()
+                real(source, target)
+            stop.set()
             if not after:
-                replace(source, target)
+                real(source, target)
 
-        monkeypatch.setattr(os, "replace", rename)
+        monkeypatch.setattr(_part, "rename_new", rename)
         server = fault_server(FILE)
         assert download(f"{server.url}/file", path, stop=stop).size == SIZE
         assert stop.is_set()

@@ -225,15 +225,15 @@ class TestPasswords:
 class TestTerminal:
     """What names and servers say to a terminal."""
 
-    def test_names_of_a_list(self, server, environment, capsys):
-        """A name from a list, which may be any, is shown with what turns and hides in it told by its number."""
-        (environment / "list").write_text(
-            f"{server.url}/file invoice\u202efdp.exe\n{server.url}/x a\u2066b\x9b2J\u200b\n"
-        )
-        assert cli.main(["get", "-j1", "-i", "list"]) == 0
-        shown = capsys.readouterr().out
-        assert shown.startswith("invoice\\u202efdp.exe  ")
-        assert "\na\\u2066b\\x9b2J\\u200b  " in shown
+    @pytest.mark.parametrize(
+        ("name", "shown"),
+        [("invoice\u202efdp.exe", "invoice\\u202efdp.exe"), ("a\u2066b\x9b2J\u200b", "a\\u2066b\\x9b2J\\u200b")],
+    )
+    def test_a_name(self, server, environment, capsys, name, shown):
+        """A name, which the user may have from anywhere, is shown with what turns and hides in it told by its number."""
+        assert cli.main(["get", "-o", name, f"{server.url}/file"]) == 0
+        assert (environment / name).read_bytes() == CONTENT
+        assert capsys.readouterr().out.startswith(f"{shown}  ")
 
     def test_what_a_server_says(self, fault_server, environment, capsys):
         """What is quoted of an answer is shown so as well."""

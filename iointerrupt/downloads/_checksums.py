@@ -192,15 +192,23 @@ def hasher(algorithm: str) -> _Hash:
     return hashlib.new(algorithm, usedforsecurity=False)
 
 
-def digest_file(path: str, algorithm: str, *, stop: StopLike = None) -> Checksum:
+def digest_file(file: str | int, algorithm: str, *, stop: StopLike = None) -> Checksum:
     """The checksum of a file, which is read from its beginning to its end.
+
+    Args:
+        file: its path; or a descriptor, which is left open, of one in whose place there may be another by now.
+        algorithm: as `hashlib` calls it.
+        stop: what ends it, besides the current stop.
 
     Raises:
         Interrupted: a stop was set; it ends this between any two pieces of a quarter of a mebibyte.
         OSError: the file cannot be read.
     """
-    with files.open(path, "rb", buffering=0, stop=stop) as file:
-        return Checksum(algorithm, hashlib.file_digest(file, lambda: hasher(algorithm)).hexdigest())
+    is_open = isinstance(file, int)
+    with files.open(file, "rb", buffering=0, closefd=not is_open, stop=stop) as opened:
+        if is_open:
+            opened.seek(0)
+        return Checksum(algorithm, hashlib.file_digest(opened, lambda: hasher(algorithm)).hexdigest())
 
 
 def compare(expected: Checksum, actual: Checksum, *, url: str | None = None) -> None:

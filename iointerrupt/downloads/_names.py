@@ -38,6 +38,16 @@ _CHARSETS = {"": "utf-8", "utf-8": "utf-8", "iso-8859-1": "iso-8859-1"}
 _JOINERS = "\u200c\u200d"
 _INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
+# What is drawn as nothing although its category is that of letters, marks or symbols. By category it cannot be told, and the
+# property is not in the standard library: it is Default_Ignorable_Code_Point of Unicode 16 without what is Cf, unassigned ones
+# included, as what they will be is ignored as well. Of these are fillers (U+3164), which stand for a letter that is missing,
+# and variation selectors, without which a character is still that character. The last line is what else has no ink: the
+# braille pattern without dots, and the note without a head.
+_WITHOUT_INK = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2060-\u206f\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff"
+    "\u2800\U0001d159]"
+)
+
 _REFUSED_BY_WINDOWS = str.maketrans(dict.fromkeys('"*:<>?|', "_"))
 _DEVICES = {"CON", "PRN", "AUX", "NUL", "CLOCK$", "CONIN$", "CONOUT$"} | {
     f"{port}{digit}" for port in ("COM", "LPT") for digit in "0123456789¹²³"
@@ -68,6 +78,7 @@ def safe_name(candidate: str) -> str | None:
     """
     name = re.split(r"[/\\]", candidate)[-1]
     name = "".join(c for c in name if c in _JOINERS or unicodedata.category(c) not in _INVISIBLE)
+    name = _WITHOUT_INK.sub("", name)
     # Only now, so that nothing appears by what was taken out; and everything else after it, for the same reason.
     name = _trim(unicodedata.normalize("NFC", name)).translate(_REFUSED_BY_WINDOWS)
     fitting = _fit(name)

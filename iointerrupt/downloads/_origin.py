@@ -40,4 +40,6 @@ def _etag(path: str, found: os.stat_result) -> str | None:
         size, modified, etag = os.getxattr(path, _ATTRIBUTE).decode("latin-1").split(" ", 2)
     except (OSError, ValueError):
         return None
-    return etag if (size, modified) == (str(found.st_size), f"{found.st_mtime:.0f}") else None
+    # Whoever may write to the file can write any note: what no server may have said is none.
+    is_right = (size, modified) == (str(found.st_size), f"{found.st_mtime:.0f}") and Version(etag=etag).can_be_sent()
+    return etag if is_right else None

@@ -18,10 +18,11 @@ import threading
 import time
 from collections.abc import Callable
 
+from iointerrupt._files.beside import rename_new, unlink
 from iointerrupt._files.growing import NoFileError, TakenError, boot, close_locked, is_at, open_locked
 from iointerrupt._helpers import run_in_thread
 from iointerrupt._stop import StopEvent
-from iointerrupt.downloads._errors import DestinationBusy, DiskFull, WriteFailed
+from iointerrupt.downloads._errors import DestinationBusy, DestinationExists, DiskFull, WriteFailed
 from iointerrupt.downloads._origin import note
 from iointerrupt.downloads._plan import Version, split
 from iointerrupt.downloads._state import FRESH_SUFFIX, Piece, Record
@@ -68,7 +69,7 @@ class Part:
     def load(self) -> Record | None:
         """What an earlier download has left; None if that is nothing, or cannot be believed."""
         with refusals(self.path):
-            _remove(self._record_path + FRESH_SUFFIX)  # of a save that was cut short
+            unlink(self._record_path + FRESH_SUFFIX)  # of a save that was cut short
         if self._size or os.path.exists(self._record_path):
             self._has_record = True
             self.record = Record.load(self._record_path, self._size, self._inode)
@@ -94,9 +95,10 @@ class Part:
             DiskFull: there is not enough of it.
         """
         with refusals(self.path):
+            self._check_place()
             if self._has_record:
                 # It must be gone for good before a byte of another version is written: after a power cut it would vouch for that.
-                _remove(self._record_path)
+                unlink(self._record_path)
                 _sync_folder(self._record_path)
                 self._has_record = False
             if self._has_bytes:
@@ -237,8 +239,14 @@ class Part:
         self._saved_at = now
         if self.record is not None:
             with refusals(self._record_path):
+                self._check_place()  # the record beside another part is of that
                 self.record.save(self._record_path)
             self._has_record = True
+
+    def _check_place(self) -> None:
+        # Whoever may write into the folder can remove the part, or put another file, a link or a pipe in its place.
+        if not is_at(self.path, self.fd):
+            raise WriteFailed(f"{self.path} was taken away, or something put in its place, while it was being written")
 
     def _sync_in_helper(self) -> None:
         with self._lock:
@@ -258,19 +266,21 @@ class Part:
 
     # The end
 
-    def finish(self, path: str, modified: float | None) -> int:
+    def finish(self, path: str, modified: float | None, *, replace: bool = True) -> int:
         """Give the file its final name. From here on it is done, and no stop undoes that.
 
         Args:
             path: the name.
             modified: when it was, by the server, in seconds since 1970; None where it does not say.
+            replace: whether to put it in the place of what has that name.
 
         Returns:
             The size of the file in bytes.
 
         Raises:
             Interrupted: a stop was set while the disk was writing; nothing is lost.
-            DiskFull, WriteFailed: it cannot be done.
+            DestinationExists: something has the name, and is not to be replaced; nothing is lost.
+            DiskFull, WriteFailed: it cannot be done; or another file is in the place of the part, or has got the name.
         """
         with self._lock:
             version = self._known.version
@@ -287,11 +297,18 @@ class Part:
             if modified is not None:
                 os.utime(self.fd, (time.time(), modified))
                 note(self.fd, version, modified)
-            os.replace(self.path, path)
+            self._check_place()
+            try:
+                (os.replace if replace else rename_new)(self.path, path)
+            except FileExistsError:
+                raise DestinationExists(f"{path} is there already") from None
             self._is_finished = True
             if self._has_record:
-                _remove(self._record_path)
+                unlink(self._record_path)
                 self._has_record = False
+            # A rename goes by names. That nothing has it is no failure: who waits for files may have taken it already.
+            if os.path.lexists(path) and not is_at(path, self.fd):
+                raise WriteFailed(f"{path} is not what was downloaded: another file was put in its place")
         return size
 
     def _sync(self) -> None:
@@ -314,8 +331,9 @@ class Part:
         """Throw the part away."""
         with self._lock:
             self.record = None
-        _remove(self._record_path)
-        _remove(self.path)
+        if is_at(self.path, self.fd):
+            unlink(self._record_path)
+            unlink(self.path)
         self._has_record = False
 
     def close(self) -> None:
@@ -328,7 +346,7 @@ class Part:
             if not is_at(self.path, self.fd):
                 return
             if os.fstat(self.fd).st_size == 0 and not self._has_record:
-                _remove(self.path)
+                unlink(self.path)
             elif self.record is not None:
                 if not boot():
                     self._sync_all()
@@ -376,13 +394,6 @@ def refusal(error: OSError, path: str) -> DiskFull | WriteFailed:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return DiskFull(f"no room for {path}: {said}")
     return WriteFailed(f"{path} cannot be written: {said}")
-
-
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 def _sync_folder(path: str) -> None:

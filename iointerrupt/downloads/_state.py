@@ -22,6 +22,7 @@ import zlib
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from iointerrupt._files.beside import read_note, write_note
 from iointerrupt._files.growing import boot
 from iointerrupt.downloads._plan import Version
 
@@ -29,6 +30,7 @@ from iointerrupt.downloads._plan import Version
 FRESH_SUFFIX = ".new"
 
 _FORMAT = 1
+_LONGEST = 16 << 20  # bytes
 
 
 class Piece:
@@ -99,16 +101,8 @@ class Record:
             "pieces": [[piece.start, piece.done, piece.synced, piece.end] for piece in self.pieces],
         }
         body = json.dumps(content).encode()
-        fresh = path + FRESH_SUFFIX
         # Not for others: URLs and names may tell what is nobody's business.
-        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            with open(fd, "wb") as file:
-                file.write(b"%s\n%08x\n" % (body, zlib.crc32(body)))
-            os.replace(fresh, path)
-        except OSError:
-            os.unlink(fresh)
-            raise
+        write_note(path, b"%s\n%08x\n" % (body, zlib.crc32(body)), path + FRESH_SUFFIX)
 
     @classmethod
     def load(cls, path: str, size: int, inode: int) -> Record | None:
@@ -120,9 +114,7 @@ class Record:
             inode: of the part.
         """
         try:
-            # Whoever can write into the folder can put anything there, such as a FIFO, whose other end never comes.
-            with open(path, "rb", opener=_open_file) as file:
-                body, _, rest = file.read(16 << 20).partition(b"\n")
+            body, _, rest = read_note(path, _LONGEST).partition(b"\n")
             if int(rest, 16) != zlib.crc32(body):
                 return None
             return cls._read(json.loads(body), size, inode)
@@ -156,10 +148,6 @@ class Record:
 
 def _is_size(value: object) -> bool:
     return value is None or (type(value) is int and 0 <= value < 1 << 63)
-
-
-def _open_file(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def identity(url: str) -> str:

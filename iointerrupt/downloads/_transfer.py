@@ -101,7 +101,7 @@ class Transfer:
                 self._options = replace(self._options, update=False, overwrite=True)
         check_free(path, self._options, job.url)
         job.meter.path = path
-        size = part.finish(path, self._modified)
+        size = part.finish(path, self._modified, replace=self._options.overwrite or self._options.update)
         return self._downloaded(path, size, expected)
 
     def _downloaded(self, path: str, size: int, expected: Expected | None, *, unchanged: bool = False) -> Downloaded:
@@ -147,7 +147,7 @@ class Transfer:
         meter = self._job.meter
         meter.enter(State.VERIFYING)
         wanted = expected.checksum(*self._names)
-        found = digest_file(self._part.path, wanted.algorithm)
+        found = digest_file(self._part.fd, wanted.algorithm)
         if found == wanted:
             return True
         may_mend = self._is_patched and not self._was_fetched_anew

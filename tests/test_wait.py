@@ -271,26 +271,31 @@ class TestKeptPoll:
 
     def test_a_herd(self, background):
         """So many threads share a descriptor; each gets the same one each time, and all of these are readable after a set."""
-        stop, numbers = StopEvent(), []
-        before = threading.Barrier(80)
+        stop, turn, numbers = StopEvent(), threading.Lock(), []
+        all_there = threading.Barrier(80)
 
         def look():
-            before.wait(20)
-            wake = stop._latch.wake()
+            with turn:
+                wake = stop._latch.wake()
+            all_there.wait(20)
             assert stop._latch.wake() is wake
             numbers.append(wake.fileno())
-            before.wait(20)
 
         for thread in [background(look) for _ in range(80)]:
             thread.result()
-        assert len(set(numbers)) == 3
-        assert max(numbers.count(number) for number in numbers) <= 2 * 32
+        assert sorted(collections.Counter(numbers).values()) == [16, 32, 32]
         poller = select.poll()
         for number in numbers:
             poller.register(number, select.POLLIN)
         assert poller.poll(0) == []
         stop.set()
         assert {number for number, _ in poller.poll(0)} == set(numbers)
+
+    def test_places_in_a_herd(self, background):
+        """A thread that has ended makes room for the next one: descriptors grow with the threads that there are at a time."""
+        stop = StopEvent()
+        numbers = {background(lambda: stop._latch.wake().fileno()).result() for _ in range(100)}
+        assert len(numbers) == 1
 
     def test_more_than_a_herd(self, pipe, background):
         """A stop ends the waits of more threads than share a descriptor."""

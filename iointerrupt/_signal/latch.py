@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from threading import get_ident
+from weakref import WeakSet
 
 from iointerrupt._errors import Interrupted
 from iointerrupt._signal.wake import Wake
@@ -41,17 +41,30 @@ class Cause:
 _HERD = 32
 
 
+class _Mark:
+    """What stands for a thread in a herd, for as long as it lives."""
+
+    __slots__ = ("__weakref__",)
+
+
+class _Thread(threading.local):
+    def __init__(self) -> None:
+        self.mark = _Mark()
+
+
+_thread = _Thread()
+
+
 class Latch:
     """Set once, for ever. Any thread, and a signal handler, may call anything here at any time."""
 
-    __slots__ = ("__weakref__", "_causes", "_seats", "_wakers", "_wakes", "fired")
+    __slots__ = ("__weakref__", "_causes", "_herds", "_wakers", "fired")
 
     def __init__(self) -> None:
         self.fired = False
         self._causes: dict[str, Cause] = {}
         self._wakers: dict[object, Callable[[], object]] = {}
-        self._seats: dict[int, int] = {}  # by thread; an identifier that is used again has the seat of the one before
-        self._wakes: dict[int, Wake] = {}  # by herd
+        self._herds: list[tuple[Wake, WeakSet[_Mark]]] = []  # each with the threads that are woken by it
 
     @property
     def cause(self) -> Cause | None:
@@ -77,13 +90,19 @@ class Latch:
     def wake(self) -> Wake:
         """What is readable once the latch has fired, for the calling thread. Keep the object for as long as you poll it.
 
-        A thread gets the same one each time, made where it is the first of its herd. (Two that come at once may share a seat.)
+        A thread gets the same one each time. Another one is made where those that there are have their threads.
         """
-        herd = self._seats.setdefault(get_ident(), len(self._seats)) // _HERD
-        wake = self._wakes.get(herd)
-        if wake is None:
-            wake = self._wakes.setdefault(herd, Wake())  # of two threads that come at once, one's is closed again
-            self.add_waker(wake, wake.set)
+        mark = _thread.mark
+        for wake, herd in self._herds:
+            if mark in herd:
+                return wake
+        for wake, herd in self._herds:
+            if len(herd) < _HERD:
+                herd.add(mark)
+                return wake
+        wake = Wake()
+        self._herds.append((wake, WeakSet([mark])))  # of two threads that come at once, each has its own
+        self.add_waker(wake, wake.set)
         return wake
 
 

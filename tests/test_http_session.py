@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import pickle
 import socket
@@ -357,3 +358,18 @@ class TestPickle:
         """A session with a stop says what to use instead."""
         with http.Session(stop=StopEvent()) as session, pytest.raises(TypeError, match=r"multiprocessing\.Event"):
             pickle.dumps(session)
+
+
+@pytest.mark.parametrize("lengths", ["5, 6", "5\r\nContent-Length: 6"])
+def test_two_lengths_leave_nothing_open(lengths):
+    """An answer with two lengths is refused, as by requests, and its connection is closed before anybody collects garbage."""
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {lengths}\r\n\r\n".encode()
+    script = [steps.expect(), steps.send(head + b"abc"), steps.read_to_end(), steps.mark("closed")]
+    gc.disable()
+    try:
+        with FaultServer(script) as server, http.Session() as session:
+            with pytest.raises(requests.exceptions.InvalidHeader, match="5 and 6"):
+                session.get(server.url)
+            server.wait_for("closed")
+    finally:
+        gc.enable()

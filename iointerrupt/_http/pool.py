@@ -20,7 +20,13 @@ from typing import Any, ClassVar
 
 import requests.adapters
 import urllib3.connection
-from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    InvalidHeader,
+    LocationParseError,
+    NameResolutionError,
+    NewConnectionError,
+)
 from urllib3.util.connection import allowed_gai_family
 from urllib3.util.ssltransport import SSLTransport
 
@@ -53,8 +59,8 @@ class StoppableConnection(urllib3.connection.HTTPConnection):
 class Response(http.client.HTTPResponse):
     """A response that is stricter than http.client's.
 
-    It knows whether its head came to its end: http.client takes the end of the connection for one. And it takes no chunk of a
-    negative size for one that goes on for ever.
+    It knows whether its head came to its end: http.client takes the end of the connection for one. It takes no chunk of a
+    negative size for one that goes on for ever. And it refuses two lengths itself, as urllib3 would, but would leave it open.
     """
 
     head_is_cut_off = False
@@ -69,6 +75,9 @@ class Response(http.client.HTTPResponse):
             self.head_is_cut_off = head.is_cut_off
             if response.fp is head:  # else it is closed already
                 self.fp = reader
+        lengths = {each.strip() for said in self.headers.get_all("Content-Length", ()) for each in said.split(",")}
+        if len(lengths) > 1:
+            raise InvalidHeader(f"two lengths of one body: Content-Length is {' and '.join(sorted(lengths))}")
 
     def _read_next_chunk_size(self) -> int:
         size: int = super()._read_next_chunk_size()  # type: ignore[misc]  # typeshed does not know it

@@ -323,12 +323,12 @@ class TestKeptPoll:
             wait_ready(pipe[1], WRITE, own)
         wake = weakref.ref(current._latch.wake())
         number = current._latch.wake().fileno()
+        reader, writer = os.pipe()  # before that number is free
         del current
         gc.collect()
         assert wake() is None
-        reader, writer = os.pipe()
+        os.dup2(reader, number)
         try:
-            os.dup2(reader, number)
             os.write(writer, b"x")
             with pytest.raises(TimeoutError):
                 wait_ready(pipe[0], READ, own, time.monotonic())

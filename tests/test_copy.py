@@ -10,6 +10,7 @@ import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -328,3 +329,29 @@ def test_copyfileobj_stops_on_what_only_looks_harmless(side: str, background: Ca
     assert isinstance(copying.error(), Interrupted)
     stalls.go_on.set()
     assert stalls.done.wait(20)
+
+
+class Gives:
+    """A source that gives one thing."""
+
+    def __init__(self, thing: object) -> None:
+        self.thing = thing
+
+    def read(self, _size: int) -> object:
+        return self.thing
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "error", "said"),
+    [
+        (object(), io.BytesIO(), TypeError, "a binary file object is needed, not object"),
+        (SimpleNamespace(write=len), io.BytesIO(), TypeError, "cannot read namespace"),
+        (io.BytesIO(b"x"), Gives(b""), TypeError, "cannot write to <"),
+        (Gives("text"), io.BytesIO(), TypeError, "it gives str; a binary file object is needed"),
+        (Gives(None), io.BytesIO(), BlockingIOError, "the source is non-blocking and has nothing at the moment"),
+    ],
+)
+def test_copyfileobj_says_what_is_wrong(source: Any, target: Any, error: type[Exception], said: str) -> None:
+    """What cannot be read or written, gives text, or does not wait, is named."""
+    with pytest.raises(error, match=said):
+        files.copyfileobj(source, target)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import errno
 import fcntl
+import io
 import os
 import pickle
 import socket
@@ -143,6 +144,69 @@ def test_nonblocking_raises_as_the_standard_class(pair):
     assert near.recv(1) == b"x"
     with pytest.raises(BlockingIOError):
         near.sendall(LARGE)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda sock: sock.recv_into(bytearray(1)),
+        lambda sock: sock.recvfrom(1),
+        lambda sock: sock.recvfrom_into(bytearray(1)),
+        lambda sock: sock.recvmsg(1),
+        lambda sock: sock.recvmsg_into([bytearray(1)]),
+        lambda sock: [sock.send(LARGE) for _ in range(100)],
+        lambda sock: [sock.sendmsg([LARGE]) for _ in range(100)],
+        lambda sock: sock.sendfile(io.BytesIO(b"x")),
+    ],
+)
+def test_nonblocking_raises_in_each_method(pair, call):
+    """So does each of the others; `sendfile` refuses such a socket."""
+    near, _ = pair
+    near.settimeout(0)
+    with pytest.raises((BlockingIOError, ValueError)) as caught:
+        call(near)
+    assert isinstance(caught.value, BlockingIOError) or str(caught.value) == "non-blocking sockets are not supported"
+
+
+@pytest.mark.parametrize("make", [sockets.create_server, lambda address: sockets.wrap(socket.create_server(address))])
+def test_nonblocking_accept(make):
+    """A listener of ours, or of somebody else's, on which nobody waits, does not."""
+    with make(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+def test_nonblocking_sendto(tmp_path):
+    """A datagram for which the receiver has no room is not waited with."""
+    with Socket(socket.AF_UNIX, socket.SOCK_DGRAM) as far, Socket(socket.AF_UNIX, socket.SOCK_DGRAM) as near:
+        far.bind(str(tmp_path / "far"))
+        near.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            for _ in range(10_000):
+                near.sendto(b"x" * 1000, str(tmp_path / "far"))
+
+
+@pytest.mark.parametrize("arguments", [(), (None,), (0, 0, 0), ("flags", ("127.0.0.1", 1))])
+def test_sendto_with_wrong_arguments(pair, arguments):
+    """What is wrong with arguments is said as the standard class says it."""
+    with pytest.raises(TypeError) as caught:
+        pair[0].sendto(b"x", *arguments)
+    near, far = socket.socketpair()
+    with near, far, pytest.raises(TypeError) as standard:
+        near.sendto(b"x", *arguments)
+    assert str(caught.value) == str(standard.value)
+
+
+def test_an_error_before_the_first_byte_of_all():
+    """MSG_WAITALL raises an error at once where nothing came before it."""
+    with sockets.create_server(("127.0.0.1", 0)) as listener:
+        with sockets.create_connection(listener.getsockname()) as near:
+            far, _ = listener.accept()
+            far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            far.close()
+            with pytest.raises(ConnectionResetError):
+                near.recv(10, socket.MSG_WAITALL)
 
 
 def test_a_flag_that_asks_not_to_wait_is_obeyed(pair):

@@ -38,7 +38,9 @@ def main() -> int:
     )
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(GROUPS)}; all by default")
     parser.add_argument("--quick", action="store_true", help="a tenth of the time, for a first look")
-    parser.add_argument("--json", action="store_true", help="print one JSON object with all samples at the end, and nothing else")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object with all samples at the end, and nothing else"
+    )
     parser.add_argument("--docs", metavar="FOLDER", help="write benchmarks.md and its pictures there; needs matplotlib")
     arguments = parser.parse_args()
     if unknown := set(arguments.groups) - set(GROUPS):

@@ -16,7 +16,7 @@ from typing import Any
 
 import aiofiles
 
-from benchmarks.latency import wake_of_event_wait
+from benchmarks.latency_timing import wake_of_event_wait
 from benchmarks.measure import Comparison, Run, in_turn
 from benchmarks.throughput_work import CHUNK_SIZES, MIB, Amount, best_size, filled, memory_folder, rate
 from iointerrupt import Interrupted, StopEvent, StopLike, aio

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from benchmarks.measure import Comparison, Row
 from iointerrupt import Interrupted, StopEvent, sockets
@@ -161,6 +161,11 @@ def _stay(then: Callable[[], object] = lambda: None) -> NoReturn:
         signal.pause()
 
 
+def _start(block: Callable[[Any], object], pairs: Sequence[tuple[Any, Any]]) -> None:
+    for near, _ in pairs:
+        threading.Thread(target=block, args=(near,), daemon=True).start()
+
+
 def _receive(n: int) -> NoReturn:
     stop = StopEvent()
     pairs = [sockets.socketpair(stop=stop) for _ in range(n)]
@@ -171,8 +176,7 @@ def _receive(n: int) -> NoReturn:
         except Interrupted:
             pass
 
-    for near, _ in pairs:
-        threading.Thread(target=block, args=(near,), daemon=True).start()
+    _start(block, pairs)
     wait_until_blocked(stop, n, timeout=LIMIT)
     _stay()
 
@@ -192,8 +196,7 @@ def _poll(n: int) -> NoReturn:
             except TimeoutError:
                 pass
 
-    for near, _ in pairs:
-        threading.Thread(target=block, args=(near,), daemon=True).start()
+    _start(block, pairs)
     _stay(lambda: os.write(opener, bytes(n)))
 
 

@@ -14,7 +14,6 @@ import socket
 import ssl
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
@@ -27,12 +26,9 @@ from benchmarks.latency_timing import (
     moment_of,
     time_of_stop,
     timed,
-    wake_of_event_wait,
 )
 from benchmarks.measure import Comparison, Run, in_turn
 from iointerrupt import Interrupted, StopEvent, StopLike, files, http, sockets
-
-__all__ = ["KINDS", "OPERATIONS", "Block", "Operations", "measure", "measure_each", "wake_of_event_wait"]
 
 ROUNDS = 100
 _QUICK = 5
@@ -105,20 +101,13 @@ def _shared() -> tuple[StopLike, Callable[[], object]]:
     return stop, stop.set
 
 
-def _shared_wait() -> Attempt:
-    def block(ready: Ready) -> float:
-        event = multiprocessing.Event()
-        ready(event.set)
-        event.wait()
-        return time.perf_counter()
-
-    return Attempt(block)
-
-
 _SHARED_FLOOR = "multiprocessing.Event.wait"
 
 #: What a thread that waits for an event itself takes to wake.
-FLOORS = {FLOOR: event_wait, _SHARED_FLOOR: _shared_wait}
+FLOORS: dict[str, Callable[[], Attempt]] = {
+    FLOOR: event_wait,
+    _SHARED_FLOOR: functools.partial(event_wait, multiprocessing.Event),
+}
 
 #: By name, what makes a stop, and the floor that it has: an event of several processes takes its time before anyone wakes.
 KINDS: dict[str, tuple[MakeStop, str]] = {

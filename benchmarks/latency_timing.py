@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from benchmarks.measure import Run
 
@@ -126,11 +126,11 @@ def _reason(error: BaseException) -> str:
     return f"cannot run here: {type(error).__name__}: {error}"
 
 
-def event_wait() -> Attempt:
-    """The floor: a thread in `threading.Event.wait`."""
+def event_wait(make: Callable[[], Any] = threading.Event) -> Attempt:
+    """The floor: a thread in `threading.Event.wait`, or in that of another kind of event."""
 
     def block(ready: Ready) -> float:
-        event = threading.Event()
+        event = make()
         ready(event.set)
         event.wait()
         return time.perf_counter()

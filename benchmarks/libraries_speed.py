@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
 from typing import Any, Self
 
-from benchmarks.measure import Row, alternate
+from benchmarks.measure import Row, in_turn
 
 ROUNDS = 60
 
@@ -53,7 +53,9 @@ def measure() -> Iterator[Row]:
 def _row(what: str, ours: _Peer, plain: _Peer, size: int, stop: str, *, least: float = _WANTED) -> Row:
     ours.busy.clear()
     plain.busy.clear()
-    first, second = alternate(lambda: ours.ask(size, stop), lambda: plain.ask(size, "none"), ROUNDS)
+    first, second = in_turn(
+        {"ours": lambda: ours.ask(size, stop), "plain": lambda: plain.ask(size, "none")}, ROUNDS
+    ).values()
     ratio = statistics.median(b / a for a, b in zip(first, second, strict=True))
     each, other, busy, plain_busy = (
         statistics.median(seconds) / size * 1e6 for seconds in (first, second, ours.busy, plain.busy)

@@ -404,8 +404,10 @@ def _as_requests_says_it(error: Exception, response: requests.Response) -> Excep
         if isinstance(error, kind):
             return said(error, request=response.request, response=response)
     if isinstance(error, ValueError) and (getattr(response.raw, "chunk_left", None) or 0) < 0:
-        error = ProtocolError("a chunk of a negative size", error)  # which urllib3 hands on to whoever reads
-        return _as_requests_says_it(error, response)
+        # A size that urllib3 hands on to whoever reads.
+        return requests.exceptions.ChunkedEncodingError(
+            "a chunk of a negative size", request=response.request, response=response
+        )
     return error
 
 

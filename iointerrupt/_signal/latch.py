@@ -101,8 +101,8 @@ class Latch:
                 herd.add(mark)
                 return wake
         wake = Wake()
+        self.add_waker(wake, wake.set)  # before another thread can find it
         self._herds.append((wake, WeakSet([mark])))  # of two threads that come at once, each has its own
-        self.add_waker(wake, wake.set)
         return wake
 
 

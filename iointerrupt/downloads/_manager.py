@@ -23,9 +23,8 @@ import functools
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable
-from time import sleep
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from iointerrupt import calls
@@ -217,7 +216,7 @@ class DownloadManager:
                 idle = threading.Event()
                 self._idle.append(idle)
             try:
-                calls.wait(idle, stop=stop, timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+                calls.wait(idle, stop=stop, timeout=None if deadline is None else max(0.0, deadline - monotonic()))
             finally:
                 with self._lock:
                     if idle in self._idle:
@@ -381,10 +380,10 @@ class DownloadManager:
 
     def _ramp(self) -> None:
         """Start further threads while there is something for them to do, and they help."""
-        begun, since, waiting = self._begun, time.monotonic(), 0
+        begun, since, waiting = self._begun, monotonic(), 0
         while True:
             sleep(_RAMP)
-            now = time.monotonic()
+            now = monotonic()
             waiting = waiting + 1 if len(blocked_threads(self._stop)) >= self._threads else 0
             with self._lock:
                 if self._threads >= self._jobs or not self._queue.can_begin():

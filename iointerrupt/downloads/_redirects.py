@@ -39,6 +39,7 @@ class Chain:
         session: what asks.
         first: what was asked for first, with all that goes along.
         headers: those of the user in it.
+        url: of it, as the user has given it.
     """
 
     def __init__(

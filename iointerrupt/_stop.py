@@ -212,9 +212,14 @@ class StopEvent(threading.Event):
             _run_each(iter(callbacks))
 
     def _mark(self, cause: Cause) -> list[StopEvent]:
+        self._latch.fire(
+            cause
+        )  # before the family is looked up: mostly there is none, and this is what threads wait for
+        if self._public is not None:
+            self._level_public()
         # Iterative, since a chain of children may be long; it grows while it is walked.
         family = self._family()
-        for event in family:
+        for event in family[1:]:
             event._latch.fire(cause)
             if event._public is not None:
                 event._level_public()

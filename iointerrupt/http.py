@@ -32,6 +32,7 @@ if not hasattr(urllib3, "BaseHTTPResponse"):  # asked before the imports below, 
 from iointerrupt._http.body import BodyFile, Chunks, ReadTimeout, came_through, check_wait, iter_chunks
 from iointerrupt._http.idle import Shared
 from iointerrupt._http.pool import PoolManager, ProxyManager
+from iointerrupt._http.whole import with_whole_reads
 from iointerrupt._stop import StopEvent, as_stop, check_timeout, current_stop, use_stop
 from iointerrupt._streams.buffered import BufferedReader
 from iointerrupt._types import StopLike
@@ -211,6 +212,10 @@ class Adapter(requests.adapters.HTTPAdapter):
         response = super().send(request, *args, **kwargs)
         came_through(response, self._shared)
         return response
+
+    def build_response(self, req: requests.PreparedRequest, resp: BaseHTTPResponse) -> requests.Response:
+        """Make the response out of urllib3's; called by `HTTPAdapter`. Its `content` is read in one."""
+        return with_whole_reads(super().build_response(req, resp))
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:  # noqa: FBT001, FBT002 - as in HTTPAdapter
         """Make the pools; called by `HTTPAdapter`, and overridden to pass urllib3 further settings."""

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import http.client
 import io
 import socket
 import threading
@@ -32,7 +31,7 @@ from urllib3.exceptions import DecodeError, ProtocolError, ReadTimeoutError, SSL
 
 from iointerrupt import sockets
 from iointerrupt._errors import Interrupted, ResourceBusy
-from iointerrupt._http.direct import LEAST_DIRECT_READ, DirectReader, read1
+from iointerrupt._http.direct import LEAST_DIRECT_READ, DirectReader, is_from_network, read1
 from iointerrupt._http.idle import Shared
 from iointerrupt._http.mocked import Under, gives_what_comes, obey
 from iointerrupt._http.pool import innermost
@@ -170,7 +169,7 @@ def check_chunk_size(chunk_size: int) -> None:
 def came_through(response: requests.Response, shared: Shared) -> None:
     """Let the response know what its adapter shares: whoever iterates over it then stops on the adapter's stop too."""
     vars(response)["_iointerrupt_shared"] = shared
-    if not _is_from_network(response.raw):
+    if not is_from_network(response.raw):
         obey(response.raw, shared)
 
 
@@ -212,13 +211,9 @@ def _chunks(
     return _stream(response, ends, chunk_size, timeout, decode=decode)
 
 
-def _is_from_network(raw: Any) -> bool:
-    return isinstance(getattr(raw, "_original_response", None), http.client.HTTPResponse)
-
-
 def _is_closed(raw: Any) -> bool:
     # Not whether urllib3 calls it closed: it is that to urllib3, too, when http.client has come to the end by itself.
-    return _is_from_network(raw) and bool(raw._original_response.closed)
+    return is_from_network(raw) and bool(raw._original_response.closed)
 
 
 def _check_open(raw: Any) -> None:
@@ -281,7 +276,7 @@ def _stream(
 
 def _reader(raw: Any, sock: Any, chunk_size: int, *, decode: bool) -> Callable[[], bytes]:
     """A function that returns the next bytes of the body, and none at its end."""
-    from_network = _is_from_network(raw)
+    from_network = is_from_network(raw)
     # A chunk (of the transfer coding) that `stream` has begun is one that it has to end: it counts by itself.
     # And http.client undoes no chunks where another transfer coding is named beside them, which urllib3's `stream` does.
     whole = from_network and raw.chunked == bool(raw._original_response.chunked) and not raw.chunk_left

@@ -13,6 +13,7 @@ Ownership: as with the response that it reads, one thread at a time.
 
 from __future__ import annotations
 
+import http.client
 import io
 import socket
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 #: Smaller reads might leave something in the buffer of http.client.
 LEAST_DIRECT_READ = 1 << 16
+
+
+def is_from_network(raw: Any) -> bool:
+    """Whether a response's `raw` is urllib3's, and reads what http.client received; not a mocked one."""
+    return isinstance(getattr(raw, "_original_response", None), http.client.HTTPResponse)
 
 
 class DirectReader:

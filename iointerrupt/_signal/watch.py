@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 # A watcher leaves its event's wait this often to see whether anybody still needs it. A set ends the wait at once.
 GRACE = 1.0
 
+# Seconds that a watcher sleeps after a firing: so those whom it has woken get the GIL at once, instead of when it is done.
+_LET_THEM_RUN = 0.0005
+
 _exiting = False
 _event_watchers: weakref.WeakSet[EventWatcher] = weakref.WeakSet()
 _restarted: weakref.WeakSet[CallablePoller | Clock] = weakref.WeakSet()
@@ -101,6 +104,7 @@ class EventWatcher:
             newest = self._newest
             if fired and (fire := self._fire()) is not None:
                 _reporting(functools.partial(fire, error))
+                sleep(_LET_THEM_RUN)
             with guard.lock:
                 # After a firing go on only for those who have come since: the others know, and an event that stays set
                 # answers at once.

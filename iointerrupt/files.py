@@ -249,11 +249,13 @@ def copyfileobj(
 ) -> int:
     """Copy from one binary file object to another, from where they stand to the end of the first.
 
+    Between two regular files, opened by `open` or by the builtin, the kernel copies (copy_file_range(2)).
+
     Args:
         fsrc: what is read. Where its reads can block and it is not one of ours, it is read through `wrap`.
-        fdst: what is written, likewise. It is not flushed.
+        fdst: what is written, likewise. It is not flushed afterwards.
         stop: what ends the copy, besides the current stop and those of the objects.
-        chunk_size: bytes that are read at a time.
+        chunk_size: bytes that are copied between two checks.
         progress: called after each chunk as `progress(bytes copied, None)`.
 
     Returns:

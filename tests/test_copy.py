@@ -237,6 +237,90 @@ def test_copyfileobj_stops_with_an_exact_count(source: Path) -> None:
             assert target.getvalue() + rest + file.read() == whole
 
 
+@pytest.fixture(params=["ours", "standard", "ours, unbuffered", "standard, unbuffered"])
+def opens(request: pytest.FixtureRequest) -> Callable[[Path, str], Any]:
+    """What opens binary files in one of four ways."""
+    how: Callable[..., Any] = files.open if request.param.startswith("ours") else open
+    return lambda path, mode: how(path, mode, 0 if request.param.endswith("unbuffered") else -1)
+
+
+def test_copyfileobj_between_files_where_they_stand(
+    source: Path, tmp_path: Path, opens: Callable[[Path, str], Any]
+) -> None:
+    """Between two files the kernel copies, and afterwards both stand behind it, whatever their buffers had."""
+    whole = source.read_bytes()
+    target = tmp_path / "target"
+    target.write_bytes(b"-" * (len(whole) + 100))
+    with opens(source, "rb") as reader, opens(target, "r+b") as writer:
+        assert reader.read(3) == whole[:3]  # of more that is in its buffer now
+        writer.write(b"begin")  # which may be in its buffer
+        assert files.copyfileobj(reader, writer, chunk_size=10_000) == len(whole) - 3
+        assert (reader.tell(), reader.read()) == (len(whole), b"")
+        assert writer.tell() == len(whole) + 2
+        writer.write(b"end")
+    assert target.read_bytes() == b"begin" + whole[3:] + b"end" + b"-" * 95
+
+
+def test_copyfileobj_between_files_stops(source: Path, tmp_path: Path, opens: Callable[[Path, str], Any]) -> None:
+    """Stopped between two chunks, both stand behind what was copied, and a second copy goes on there."""
+    whole = source.read_bytes()
+    for n in range(1, 9):
+        with opens(source, "rb") as reader, opens(tmp_path / "target", "wb") as writer:
+            writer.write(b"begin")
+            with pytest.raises(Interrupted) as caught:
+                files.copyfileobj(reader, writer, chunk_size=9_000, stop=StopAfter(n))
+            done = caught.value.transferred
+            assert done is not None
+            assert len(caught.value.partial or b"") == 0
+            assert (reader.tell(), writer.tell()) == (done, 5 + done)
+            assert files.copyfileobj(reader, writer) == len(whole) - done
+        assert (tmp_path / "target").read_bytes() == b"begin" + whole
+
+
+@pytest.mark.parametrize("which", ["source", "target", "current"])
+def test_copyfileobj_between_files_sees_each_stop(source: Path, tmp_path: Path, which: str) -> None:
+    """Those of the two files and the current one end it as well, and leave both files behind what was copied."""
+    stop = StopEvent()
+
+    def set_it(done: int, _total: int | None) -> None:
+        if done > 2500:
+            stop.set(which)
+
+    with (
+        files.open(source, "rb", stop=stop if which == "source" else None) as reader,
+        files.open(tmp_path / "target", "wb", stop=stop if which == "target" else None) as writer,
+    ):
+        with use_stop(stop if which == "current" else None), pytest.raises(Interrupted, match=which) as caught:
+            files.copyfileobj(reader, writer, chunk_size=1000, progress=set_it)
+        assert caught.value.transferred == 3000
+        assert (reader.tell(), writer.tell()) == (3000, 3000)
+        with use_stop(stop if which == "current" else None), pytest.raises(Interrupted) as caught:
+            files.copyfileobj(reader, writer)
+        assert caught.value.transferred == 0
+
+
+@pytest.mark.parametrize("mode", ["ab", "r+b"])
+def test_copyfileobj_where_the_kernel_cannot(source: Path, tmp_path: Path, mode: str) -> None:
+    """Behind the end of a file that is appended to, and within one file, it is read and written."""
+    whole = source.read_bytes()
+    target = tmp_path / "target"
+    target.write_bytes(b"first")
+    with open(source, "rb") as reader, open(target, mode) as writer:
+        writer.seek(0, os.SEEK_END)
+        assert files.copyfileobj(reader, writer) == len(whole)
+    assert target.read_bytes() == b"first" + whole
+    with open(target, "rb") as reader, open(target, "r+b") as writer:
+        reader.seek(5)
+        assert files.copyfileobj(reader, writer, chunk_size=1 << 20) == len(whole)
+    assert target.read_bytes() == whole + whole[-5:]
+
+
+def test_copyfileobj_of_what_only_seems_empty(tmp_path: Path) -> None:
+    """A file of /proc, which has no size and which the kernel copies nothing of, is read."""
+    with open("/proc/self/status", "rb") as reader, open(tmp_path / "target", "wb") as writer:
+        assert files.copyfileobj(reader, writer) > 100
+
+
 @pytest.mark.parametrize("ours", [False, True])
 @pytest.mark.parametrize("blocked", ["source", "target"])
 @pytest.mark.parametrize("current", [False, True])

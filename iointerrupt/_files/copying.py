@@ -1,7 +1,8 @@
 """Copies that stop between two chunks, and leave nothing half done under a final name.
 
 `copy_file` has the kernel copy where it can (copy_file_range(2), sendfile(2)), in chunks. `copy_stream` copies between any
-two binary file objects; where those are not ours, `_files.wrapped` makes their waits stop.
+two binary file objects: by the kernel where both stand for regular files and for nothing else, such as a compressed one; and
+where they are not ours and may block, `_files.wrapped` makes their waits stop.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 from iointerrupt._errors import Interrupted
-from iointerrupt._files.raw import RawFile, is_stream
+from iointerrupt._files.raw import RawFile, RegularFile, is_stream
 from iointerrupt._files.wrapped import check_binary, wrap_object
 from iointerrupt._stop import StopEvent, current_stop, use_stop
+from iointerrupt._streams.buffered import BufferedReader, BufferedWriter
 from iointerrupt._streams.feed import moved
+from iointerrupt._streams.updating import BufferedRandom
 from iointerrupt._wait import check
 
 #: Bytes that the kernel copies between two checks.
@@ -42,6 +45,7 @@ _NOT_THIS_WAY: Final = {
 
 
 _BUFFERED: Final = (io.BufferedReader, io.BufferedWriter, io.BufferedRandom)
+_OUR_BUFFERED: Final = (BufferedReader, BufferedWriter, BufferedRandom)
 
 
 def puller(source: Any, *, stop: StopEvent | None, timeout: float | None, chunk_size: int) -> Callable[[int], bytes]:
@@ -105,8 +109,8 @@ def copy_stream(
     """Copy to the end of `source`; see `files.copyfileobj`."""
     pull = puller(source, stop=stop, timeout=None, chunk_size=chunk_size)
     push = pusher(target, stop=stop, chunk_size=chunk_size)
-    total = 0
-    while True:
+    total = _copy_in_kernel(source, target, stop, chunk_size, progress)
+    while True:  # the rest, and at least the look whether there is one
         try:
             data = pull(chunk_size)
         except Interrupted as error:
@@ -123,6 +127,54 @@ def copy_stream(
         total += len(data)
         if progress is not None:
             progress(total, None)
+
+
+def _copy_in_kernel(
+    source: Any,
+    target: Any,
+    stop: StopEvent | None,
+    chunk_size: int,
+    progress: Callable[[int, int | None], object] | None,
+) -> int:
+    """Copy what the kernel can from where `source` stands, and move both to where that has ended; how many bytes it was.
+
+    The kernel is told the offsets, so that it moves neither file itself: the objects remember where theirs stands.
+    """
+    if _copy_range is None or not (_is_regular(source) and _is_regular(target)):
+        return 0
+    stops = (stop, *(file.stop for file in (source, target) if _is_ours(file)))
+    _check_each(stops, 0)
+    target.flush()
+    start, to, done = source.tell(), target.tell(), 0
+    try:
+        while True:
+            _check_each(stops, done)
+            count = os.copy_file_range(source.fileno(), target.fileno(), chunk_size, start + done, to + done)
+            if not count:
+                return done
+            done += count
+            if progress is not None:
+                progress(done, None)
+    except OSError as error:
+        if error.errno not in _NOT_THIS_WAY:
+            raise
+        return done
+    finally:
+        if done:
+            source.seek(start + done)
+            target.seek(to + done)
+
+
+def _is_regular(file: Any) -> bool:
+    # As in `_never_blocks`, only what is known to be one.
+    raw = file.raw if type(file) in _BUFFERED or type(file) in _OUR_BUFFERED else file
+    is_plain = type(raw) in (RegularFile, io.FileIO) and not raw.closed
+    return is_plain and stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
+
+
+def _check_each(stops: tuple[StopEvent | None, ...], done: int) -> None:
+    for stop in stops:
+        _check_moved(stop, done)
 
 
 def copy_file(

@@ -165,7 +165,7 @@ class Part:
         Raises:
             CopyError: something has that name, and is not to be replaced; or somebody has taken the part away.
         """
-        if not is_at(self._path, self.fd):
+        if not is_at(self._path, os.fstat(self.fd)):
             raise CopyError(f"{self._path} was taken away while it was copied to")
         if overwrite:
             os.replace(self._path, target)
@@ -184,7 +184,8 @@ class Part:
     def close(self) -> None:
         """Give it free. One that is empty is of no use to anybody."""
         try:
-            if not os.fstat(self.fd).st_size and is_at(self._path, self.fd):
+            found = os.fstat(self.fd)
+            if not found.st_size and is_at(self._path, found):
                 self.discard()
         finally:
             close_locked(self.fd)

@@ -38,9 +38,10 @@ def open_locked(path: str, mode: int) -> int:
                 raise NoFileError(path) from None
             raise
         try:
-            _lock(fd, path)
+            found = os.fstat(fd)
+            _lock(fd, path, found)
             # Whoever had the lock before may have given the file its final name meanwhile, or removed it.
-            if is_at(path, fd):
+            if is_at(path, found):
                 return fd
         except BaseException:
             os.close(fd)
@@ -48,8 +49,8 @@ def open_locked(path: str, mode: int) -> int:
         os.close(fd)
 
 
-def _lock(fd: int, path: str) -> None:
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+def _lock(fd: int, path: str, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
         raise NoFileError(path)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,12 +73,12 @@ def close_locked(fd: int) -> None:
     os.close(fd)
 
 
-def is_at(path: str, fd: int) -> bool:
-    """Whether the open file is the one of that name."""
+def is_at(path: str, found: os.stat_result, *, missing: bool = False) -> bool:
+    """Whether a file, of which `os.fstat` has found this, is the one of that name; `missing` where nothing has the name."""
     try:
-        return os.path.samestat(os.fstat(fd), os.lstat(path))
+        return os.path.samestat(found, os.lstat(path))
     except FileNotFoundError:
-        return False
+        return missing
 
 
 @functools.cache

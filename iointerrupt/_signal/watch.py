@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 # A watcher leaves its event's wait this often to see whether anybody still needs it. A set ends the wait at once.
 GRACE = 1.0
 
-# Seconds that a watcher sleeps after a firing: so those whom it has woken get the GIL at once, instead of when it is done.
+# Seconds that a watcher of an event of several processes, which nothing else tells of a set, sleeps after it has: so those whom
+# it has woken get the GIL at once, instead of when it is done.
 _LET_THEM_RUN = 0.0005
 
 _exiting = False
@@ -60,14 +61,14 @@ class EventWatcher:
     ) -> None:
         self._wait = wait
         self._fire = weakref.WeakMethod(fire)
-        self._grace = GRACE
+        self._grace, self._rest = GRACE, 0.0
         self._holds: dict[int, object] = {}
         self._newest = 0
         self._thread: threading.Thread | None = None
         if type(source).__module__.partition(".")[0] == "multiprocessing":
             # Its Condition counts its sleepers across processes, and a set() waits for ever for one that died asleep.
             # So a watcher must have left the wait before its process ends; a shorter grace keeps that exit quick.
-            self._grace = GRACE / 5
+            self._grace, self._rest = GRACE / 5, _LET_THEM_RUN
         with guard.lock:
             _event_watchers.add(self)
 
@@ -104,7 +105,8 @@ class EventWatcher:
             newest = self._newest
             if fired and (fire := self._fire()) is not None:
                 _reporting(functools.partial(fire, error))
-                sleep(_LET_THEM_RUN)
+                if self._rest:
+                    sleep(self._rest)
             with guard.lock:
                 # After a firing go on only for those who have come since: the others know, and an event that stays set
                 # answers at once.

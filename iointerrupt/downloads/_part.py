@@ -62,8 +62,8 @@ class Part:
                 raise WriteFailed(f"{self.path} is in the way: it is no file") from None
             except TakenError:
                 raise DestinationBusy(f"another download is at {self.path}") from None
-        found = os.fstat(self.fd)
-        self._size, self._inode = found.st_size, found.st_ino
+        self._found = os.fstat(self.fd)
+        self._size, self._inode = self._found.st_size, self._found.st_ino
         self._has_bytes = self._size > 0
 
     def load(self) -> Record | None:
@@ -245,7 +245,7 @@ class Part:
 
     def _check_place(self) -> None:
         # Whoever may write into the folder can remove the part, or put another file, a link or a pipe in its place.
-        if not is_at(self.path, self.fd):
+        if not is_at(self.path, self._found):
             raise WriteFailed(f"{self.path} was taken away, or something put in its place, while it was being written")
 
     def _sync_in_helper(self) -> None:
@@ -307,7 +307,7 @@ class Part:
                 unlink(self._record_path)
                 self._has_record = False
             # A rename goes by names. That nothing has it is no failure: who waits for files may have taken it already.
-            if os.path.lexists(path) and not is_at(path, self.fd):
+            if not is_at(path, self._found, missing=True):
                 raise WriteFailed(f"{path} is not what was downloaded: another file was put in its place")
         return size
 
@@ -331,7 +331,7 @@ class Part:
         """Throw the part away."""
         with self._lock:
             self.record = None
-        if is_at(self.path, self.fd):
+        if is_at(self.path, self._found):
             unlink(self._record_path)
             unlink(self.path)
         self._has_record = False
@@ -343,7 +343,7 @@ class Part:
         try:
             if self._is_finished:
                 return
-            if not is_at(self.path, self.fd):
+            if not is_at(self.path, self._found):
                 return
             if os.fstat(self.fd).st_size == 0 and not self._has_record:
                 unlink(self.path)

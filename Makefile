@@ -17,7 +17,7 @@ ROUNDS := 5
 unexport PYTHONDONTWRITEBYTECODE
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-others test-floors conformance stress soak matrix coverage mutants fuzz check lint types wheel guide bench bench-downloads bench-libraries instructions clean
+.PHONY: demo test test-others test-floors conformance stress soak matrix coverage mutants fuzz check lint types wheel guide bench profile bench-downloads bench-libraries instructions clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/iointerrupt demo
@@ -113,6 +113,10 @@ $(VENV)-bench/stamp: pyproject.toml
 # Ours beside what one would take instead; ten minutes, or one with BENCH=--quick. It writes docs/benchmarks.md and its pictures.
 bench: $(VENV)-bench/stamp
 	$(VENV)-bench/bin/python -m benchmarks $(or $(BENCH),--docs docs)
+
+# Where the time goes of what takes longer in ours. It writes docs/profile.md.
+profile: $(VENV)-bench/stamp
+	$(VENV)-bench/bin/python -m benchmarks.profile $(or $(BENCH),--docs docs)
 
 # Do the hot paths execute more instructions than they did? It takes valgrind, which CI has.
 instructions: $(VENV)/test.stamp

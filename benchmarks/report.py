@@ -102,7 +102,7 @@ def page(groups: Mapping[str, Sequence[Result]], pictures: Mapping[str, str], co
 
 What `{command}` printed, on {machine()}. Whatever is compared takes turns in one run, so that what the machine does else meets all
 of it. *Ours is ahead by* is how many times as good ours was, the median of the rounds, with their quartiles: above 1, ours is the faster one.
-Figures are medians. *Wanted* is what we hold ourselves to.
+Figures are medians. *Wanted* is what we hold ourselves to; where the time goes in what is behind is on the page of the [profile](profile.md).
 
 {summary(groups)}.
 """

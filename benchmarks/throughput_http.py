@@ -31,10 +31,7 @@ _LEAST = {"http.client": PLAIN}
 
 def measure(folder: str, amount: Amount) -> Iterator[Comparison]:
     """A comparison for bodies, taken as they come and whole, over each scheme; and for small things."""
-    authority = trustme.CA()
-    trusted, certificate = os.path.join(folder, "ca.pem"), os.path.join(folder, "server.pem")
-    authority.cert_pem.write_to_path(trusted)
-    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
+    trusted, certificate = authority(folder)
     whole = amount.size // 4
     with serving("http") as (host, port):
         url = f"http://{host}:{port}/"
@@ -48,6 +45,15 @@ def measure(folder: str, amount: Amount) -> Iterator[Comparison]:
         yield _bodies("HTTPS body, as it comes", url, _sized(sizes), size=amount.size // 2, **secure)
         yield _bodies("HTTPS body, whole", url, CONTENTS, size=whole, **secure)
     yield _session(amount)
+
+
+def authority(folder: str) -> tuple[str, str]:
+    """The paths, in this folder, of an authority's certificate, and of one that it has given to the server with its key."""
+    made = trustme.CA()
+    trusted, certificate = os.path.join(folder, "ca.pem"), os.path.join(folder, "server.pem")
+    made.cert_pem.write_to_path(trusted)
+    made.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
+    return trusted, certificate
 
 
 def _best_sizes(url: str, size: int) -> dict[str, int]:

@@ -110,9 +110,10 @@ $(VENV)-bench/stamp: pyproject.toml
 	$(VENV)-bench/bin/python $(PIP) --editable '.[test,bench]'
 	touch $@
 
-# Ours beside what one would take instead; ten minutes, or one with BENCH=--quick. It writes docs/benchmarks.md and its pictures.
+# Ours beside what one would take instead; ten minutes, or one with BENCH=--quick. It writes docs/benchmarks.md with its
+# pictures, and the table of the README.
 bench: $(VENV)-bench/stamp
-	$(VENV)-bench/bin/python -m benchmarks $(or $(BENCH),--docs docs)
+	$(VENV)-bench/bin/python -m benchmarks $(or $(BENCH),--docs docs --readme README.md)
 
 # Where the time goes of what takes longer in ours. It writes docs/profile.md.
 profile: $(VENV)-bench/stamp

@@ -1,6 +1,7 @@
 """`python -m benchmarks [GROUP ...]`: measure, and say how many times as good as what else one could take ours is.
 
-It prints each result as it comes. With `--docs FOLDER` it writes the page and its pictures as well. The exit status is 0 even
+It prints each result as it comes. With `--docs FOLDER` it writes the page and its pictures as well, and with `--readme FILE` the table
+in there (`benchmarks.front`). The exit status is 0 even
 where less came out than is wanted: on a noisy machine that is to be looked at. What noise cannot fool is
 `python -m benchmarks.instructions`.
 """
@@ -15,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from benchmarks import aio, calls, downloads, groups, idle, latency, plots, report, scale, throughput
+from benchmarks import aio, calls, downloads, front, groups, idle, latency, plots, report, scale, throughput
 from benchmarks.measure import Comparison
 from benchmarks.report import Result
 
@@ -42,11 +43,17 @@ def main() -> int:
         "--json", action="store_true", help="print one JSON object with all samples at the end, and nothing else"
     )
     parser.add_argument("--docs", metavar="FOLDER", help="write benchmarks.md and its pictures there; needs matplotlib")
+    parser.add_argument("--readme", metavar="FILE", help="put the table of the README in its place there")
     arguments = parser.parse_args()
     if unknown := set(arguments.groups) - set(GROUPS):
         parser.error(f"unknown group {', '.join(sorted(unknown))}: there are {', '.join(GROUPS)}")
     if arguments.docs is not None and not os.path.isdir(arguments.docs):
         parser.error(f"--docs: {arguments.docs} is no folder")
+    if arguments.readme is not None:
+        try:
+            front.put_into(_read(arguments.readme), {})
+        except (OSError, ValueError) as error:
+            parser.error(f"--readme: {error}")
 
     def say(text: str) -> None:
         if not arguments.json:
@@ -67,7 +74,16 @@ def main() -> int:
         print(json.dumps(report.plain(found), indent=2))
     if arguments.docs is not None:
         _write(arguments.docs, found, shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]))
+    if arguments.readme is not None:
+        text = front.put_into(_read(arguments.readme), found)
+        with open(arguments.readme, "w", encoding="utf-8") as file:
+            file.write(text)
     return 0
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()
 
 
 def _write(folder: str, found: dict[str, list[Result]], command: str) -> None:

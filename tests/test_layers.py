@@ -26,6 +26,8 @@ ROWS = [
     {"_http", "_aio", "_threads"},
     {"http", "threads", "aio"},
     {"downloads"},
+    {"_dask"},
+    {"dask"},
     {"_monkey"},
     {"monkey"},
     {"testing"},

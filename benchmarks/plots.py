@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from benchmarks.measure import Comparison
+from benchmarks.report import quantity
 from tests.stress.picture import BLUE, GREEN, GREY, ORANGE, PURPLE, picture
 
 _LINES = (ORANGE, BLUE, GREEN, PURPLE, GREY)  # ours is the first
@@ -28,8 +30,9 @@ def distribution(path: str, title: str, comparison: Comparison) -> None:
             axis.plot(samples, heights, ".", markersize=3, color=colour, alpha=0.6, markeredgewidth=0)
             axis.plot([comparison.median(name)] * 2, [at - 0.42, at + 0.42], color=colour, linewidth=2)
         axis.set_xscale("log")
+        _label(axis.xaxis, lambda seconds: quantity(seconds, "s"))
         axis.set_yticks(range(len(names)), names)
-        axis.set_xlabel("seconds from the stop to the first line behind the blocked call; the bar is the median")
+        axis.set_xlabel("from the stop to the first line behind the blocked call; the bar is the median", loc="right")
 
 
 def bars(path: str, title: str, comparisons: Sequence[Comparison]) -> None:
@@ -46,6 +49,7 @@ def bars(path: str, title: str, comparisons: Sequence[Comparison]) -> None:
             axis.plot([ratio.low, ratio.high], [at, at], color=GREY, linewidth=2)
         axis.axvline(1, color=GREY, linewidth=1.5)
         axis.set_xscale("log")
+        _label(axis.xaxis, lambda ratio: f"{ratio:g}", within=(1, 2, 5))
         axis.set_ylim(-0.6, len(rows) - 0.4)
         axis.set_yticks(range(len(rows)), [name for name, _ in rows])
         axis.set_xlabel("how many times as fast ours is")
@@ -70,11 +74,21 @@ def curves(path: str, title: str, comparisons: Sequence[Comparison]) -> None:
                 axis.plot(*zip(*points, strict=True), "o-", markersize=4, color=colour, label=name)
             axis.set_xscale("log")
             axis.set_yscale("log")
+            _label(axis.xaxis, lambda n: f"{n:,.0f}")
+            _label(axis.yaxis, lambda seconds: quantity(seconds, "s"))
             axis.set_title(what, loc="left", fontsize=10)
-            axis.set_ylabel("seconds")
             axis.legend(frameon=False, fontsize=9, labelcolor="#1f2328")
         if axes:
             axes[-1].set_xlabel("n")
+
+
+def _label(axis: Any, text: Callable[[float], str], within: Sequence[int] = (1,)) -> None:
+    """Have the values of a logarithmic axis written as people read them, these of each power of ten."""
+    from matplotlib import ticker
+
+    axis.set_major_locator(ticker.LogLocator(subs=within))
+    axis.set_minor_locator(ticker.NullLocator())
+    axis.set_major_formatter(lambda value, _position: text(value))
 
 
 _DRAWN: dict[str, Callable[[str, list[Comparison]], None]] = {

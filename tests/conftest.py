@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.synchronize import SemLock
 
+import hypothesis  # noqa: F401 - before anything is frozen below: it asks the collector who refers to what, when it is imported too
 import pytest
 
 from iointerrupt import _helpers

@@ -73,14 +73,49 @@ def test_stop(background, session):
         in_order(pool_of(session.get_adapter(server.url), server.url))
 
 
+def test_stop_while_it_is_decoded(session, monkeypatch):
+    """A stop ends the undoing of a coding as well, in which few bytes may become very many."""
+    session.stop = StopEvent()
+    body = gzip.compress(bytes(1 << 24))
+    with FaultServer([steps.expect(), steps.answer(body, headers={"Content-Encoding": "gzip"})]) as server:
+        response = session.get(server.url, stream=True)
+        plain = response.raw.stream
+
+        def stream(*args, **kwargs):
+            for piece in plain(*args, **kwargs):
+                session.stop.set()
+                yield piece
+
+        monkeypatch.setattr(response.raw, "stream", stream)
+        with pytest.raises(Interrupted):
+            _ = response.content
+        in_order(pool_of(session.get_adapter(server.url), server.url))
+
+
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
         ([steps.head(length=10), steps.send(b"half"), steps.close()], requests.exceptions.ChunkedEncodingError),
         ([steps.head(chunked=True), steps.send(b"5\r\nab"), steps.close()], requests.exceptions.ChunkedEncodingError),
+        ([steps.head(length=1 << 62), steps.send(b"half"), steps.close()], requests.exceptions.ChunkedEncodingError),
+        (
+            [steps.head(chunked=True), steps.send(b"%x\r\nab" % (1 << 62)), steps.close()],
+            requests.exceptions.ChunkedEncodingError,
+        ),
+        (
+            [steps.head(headers={"Content-Length": "10, 10"}), steps.send(b"half"), steps.close()],
+            requests.exceptions.ChunkedEncodingError,
+        ),
         ([steps.answer(b"no gzip", headers={"Content-Encoding": "gzip"})], requests.exceptions.ContentDecodingError),
     ],
-    ids=["cut off", "cut off in a chunk", "not coded as it says"],
+    ids=[
+        "cut off",
+        "cut off in a chunk",
+        "a length that lies",
+        "a chunk that lies",
+        "twice the length",
+        "not coded as it says",
+    ],
 )
 def test_errors(session, answer, error):
     """What is wrong with a body is said as requests says it, to ours as to its own session."""
@@ -102,6 +137,15 @@ def test_after_some_of_it(session):
         assert len(b"".join(response.iter_content(1000))) == len(BODY)
         with pytest.raises(RuntimeError, match="already consumed"):
             _ = response.content
+
+
+def test_after_some_of_it_with_a_coding(session):
+    """So it is with the pieces that urllib3 has decoded and kept."""
+    body = gzip.compress(BODY)
+    with FaultServer([steps.expect(), steps.answer(body, headers={"Content-Encoding": "gzip"})]) as server:
+        response = session.get(server.url, stream=True)
+        first = next(response.iter_content(1000))
+        assert first + response.content == BODY
 
 
 def test_is_one_of_requests(server, session):

@@ -149,7 +149,7 @@ def iter_chunks(
     check_chunk_size(chunk_size)
     if timeout is not None:
         check_wait(timeout)
-    return Chunks(_chunks(response, _Stops(response, as_stop(stop)), chunk_size, timeout, decode=decode), response)
+    return Chunks(_chunks(response, Stops(response, as_stop(stop)), chunk_size, timeout, decode=decode), response)
 
 
 def check_wait(seconds: float) -> None:
@@ -176,7 +176,7 @@ def came_through(response: requests.Response, shared: Shared) -> None:
         obey(response.raw, shared)
 
 
-class _Stops:
+class Stops:
     """What ends an iteration besides the current stop.
 
     Args:
@@ -198,7 +198,7 @@ class _Stops:
 
 
 def _chunks(
-    response: requests.Response, ends: _Stops, chunk_size: int, timeout: float | None, *, decode: bool
+    response: requests.Response, ends: Stops, chunk_size: int, timeout: float | None, *, decode: bool
 ) -> Generator[bytes, None, None]:
     # A plain function around the generator, so that what cannot work fails at the call.
     content = response._content  # requests keeps to itself whether it was read, and what
@@ -230,7 +230,7 @@ def _check_open(raw: Any) -> None:
         )
 
 
-def _slices(content: bytes, ends: _Stops, chunk_size: int) -> Generator[bytes, None, None]:
+def _slices(content: bytes, ends: Stops, chunk_size: int) -> Generator[bytes, None, None]:
     for start in range(0, len(content), chunk_size):
         try:
             ends.check()
@@ -241,7 +241,7 @@ def _slices(content: bytes, ends: _Stops, chunk_size: int) -> Generator[bytes, N
 
 
 def _stream(
-    response: requests.Response, ends: _Stops, chunk_size: int, timeout: float | None, *, decode: bool
+    response: requests.Response, ends: Stops, chunk_size: int, timeout: float | None, *, decode: bool
 ) -> Generator[bytes, None, None]:
     sock = socket_of(response.raw)
     if timeout is not None:

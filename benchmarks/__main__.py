@@ -9,6 +9,7 @@ where less came out than is wanted: on a noisy machine that is to be looked at. 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import shlex
@@ -49,7 +50,11 @@ def main() -> int:
         parser.error(f"unknown group {', '.join(sorted(unknown))}: there are {', '.join(GROUPS)}")
     if arguments.docs is not None and not os.path.isdir(arguments.docs):
         parser.error(f"--docs: {arguments.docs} is no folder")
+    if arguments.docs is not None and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--docs draws with matplotlib, which is not installed")
     if arguments.readme is not None:
+        if arguments.groups:
+            parser.error("--readme is for a run of all groups: the table would lose what was not measured")
         try:
             front.put_into(_read(arguments.readme), {})
         except (OSError, ValueError) as error:

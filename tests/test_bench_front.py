@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks import __main__ as program
 from benchmarks import front
 from benchmarks.measure import Comparison
 
@@ -60,3 +62,21 @@ def test_put_into():
     assert front.put_into(once, {}) == once
     with pytest.raises(ValueError, match="there is no"):
         front.put_into("nothing", {})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--readme", "README.md", "idle"], "a run of all groups"),
+        (["--readme", "LICENSE"], "there is no"),
+        (["--docs", "nowhere"], "nowhere is no folder"),
+        (["nothing"], "unknown group nothing"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_measured(capsys, monkeypatch, arguments, said):
+    """A run of minutes does not end in an error that was there from the beginning."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
+    with pytest.raises(SystemExit):
+        program.main()
+    assert said in capsys.readouterr().err

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import gzip
+import io
 import pickle
 
 import pytest
@@ -155,6 +156,15 @@ def test_is_one_of_requests(server, session):
     for same in (pickle.loads(pickle.dumps(response)), copy.copy(response)):
         assert type(same) is requests.Response
         assert (same.content, same.status_code, same.url) == (server.body, 200, response.url)
+
+
+def test_body_that_was_put_back(session):
+    """A body that a hook has read and put in the place of the one on the network is read from there, as caches do it."""
+    with FaultServer([steps.expect(), steps.answer(BODY)]) as server:
+        response = session.get(server.url, stream=True)
+        response.raw._fp = io.BytesIO(response.raw.read(decode_content=False))
+        response.raw.length_remaining = len(BODY)
+        assert response.content == BODY
 
 
 @responses.activate

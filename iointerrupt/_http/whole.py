@@ -17,9 +17,10 @@ from iointerrupt._http.direct import is_from_network
 
 # Memory for all of a piece is asked for before it comes, so no server decides how much that is.
 _LARGEST_PIECE = 1 << 26
-# Where there is no length, or a coding to undo. Few bytes may become very many, which no read of the socket interrupts: the
-# stop is looked at after each.
 _USUAL_PIECE = 1 << 18
+# Where a coding is undone, few bytes may become very many, which no read of the socket interrupts: the stop is looked at after each
+# piece. And old versions of urllib3 copy what they have decoded and not handed out, for each.
+_DECODED_PIECE = 1 << 14
 
 
 class Response(requests.Response):
@@ -40,11 +41,14 @@ class Response(requests.Response):
 
     def _pieces(self) -> Iterator[bytes]:
         raw = self.raw
-        left = None if raw.chunked or raw.headers.get("Content-Encoding") else raw.length_remaining
+        decodes = bool(raw.headers.get("Content-Encoding"))
+        size = _DECODED_PIECE if decodes else _USUAL_PIECE
+        if not decodes and not raw.chunked and raw.length_remaining:
+            size = min(raw.length_remaining, _LARGEST_PIECE)
         stops = Stops(self, None)
-        for piece in self.iter_content(_USUAL_PIECE if left is None else max(1, min(left, _LARGEST_PIECE))):
+        for piece in self.iter_content(size):
             yield piece
-            if left is None:
+            if decodes:
                 try:
                     stops.check()
                 except Interrupted:

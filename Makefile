@@ -17,7 +17,7 @@ ROUNDS := 5
 unexport PYTHONDONTWRITEBYTECODE
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-others test-floors conformance stress soak matrix coverage mutants fuzz check lint types wheel guide bench profile bench-downloads bench-libraries instructions clean
+.PHONY: demo test test-others test-floors conformance stress soak matrix coverage mutants fuzz check lint types wheel guide docs release-check bench profile bench-downloads bench-libraries instructions clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/iointerrupt demo
@@ -79,14 +79,17 @@ mutants:
 matrix: $(VENV)/test.stamp
 	@$(BIN)/python -m tests.matrix
 
-check: lint types wheel guide
+check: lint types wheel guide docs release-check
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
+# pyright finds what is installed by the PATH when it verifies a package.
 types: $(VENV)/dev.stamp
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python tests/typing_examples.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes iointerrupt --ignoreexternal
 	$(BIN)/python -m pytest --quiet tests/test_layers.py
 
 # Built, installed into an environment of its own, and imported from outside the tree.
@@ -96,6 +99,20 @@ wheel: $(VENV)/dev.stamp
 	$(PYTHON) -m venv --clear build/wheel/env
 	build/wheel/env/bin/python $(PIP) build/wheel/iointerrupt-*.whl
 	cd / && $(CURDIR)/build/wheel/env/bin/python -I $(CURDIR)/tests/wheel_check.py
+
+# What would be published: whole, with nothing else in it, and its tests pass where the source is not.
+release-check: $(VENV)/dev.stamp
+	$(BIN)/python tests/release_check.py build/release
+	$(BIN)/python tests/release_check.py --unpack build/release
+	$(PYTHON) -m venv --clear build/release/env
+	build/release/env/bin/python $(PIP) "$$(ls build/release/*.whl)[test]"
+	cd build/release/tests && ../env/bin/python -m pytest $(PARALLEL) tests/test_stop.py tests/test_files.py tests/test_sockets.py tests/test_http.py tests/test_downloads_plan.py tests/test_cli.py
+
+# The site of the documentation, in build/site; a warning fails it.
+docs:
+	test -e $(VENV)-docs || $(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python $(PIP) --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict
 
 # The project of docs/testing.md, outside the tree: with nothing but the wheel and pytest, then at random and in parallel.
 guide: wheel

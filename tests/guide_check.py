@@ -21,10 +21,10 @@ from pathlib import Path
 GUIDE = Path(__file__).parent.parent / "docs" / "testing.md"
 
 
-def write_project(folder: Path) -> list[str]:
-    """Write the guide's project; returns the names of its files."""
+def write_project(folder: Path, page: Path = GUIDE) -> list[str]:
+    """Write the project of a page, the guide's by default; returns the names of its files."""
     files: dict[str, str] = {}
-    for name, code in re.findall(r'```python title="(.+?)"\n(.*?)```', GUIDE.read_text(), re.DOTALL):
+    for name, code in re.findall(r'```python title="(.+?)"\n(.*?)```', page.read_text(), re.DOTALL):
         files[name] = f"{files[name]}\n\n{code}" if name in files else code
     for name, code in files.items():
         (folder / name).write_text(code)

@@ -9,8 +9,8 @@ from typing import Any
 #: Colours that are seen on both; text follows the reader's preference.
 GREY, BLUE, ORANGE, GREEN, PURPLE = "#8b949e", "#3d8bd4", "#d9822b", "#3fa45b", "#a371d6"
 _STYLE = """<style>
-text { fill: #1f2328 !important; }
-@media (prefers-color-scheme: dark) { text { fill: #e6edf3 !important; } }
+text, tspan { fill: #1f2328 !important; }
+@media (prefers-color-scheme: dark) { text, tspan { fill: #e6edf3 !important; } }
 </style>"""
 
 

@@ -17,7 +17,7 @@ ROUNDS := 5
 unexport PYTHONDONTWRITEBYTECODE
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-others test-floors conformance stress soak matrix coverage mutants fuzz check lint types wheel guide docs release-check bench profile bench-downloads bench-libraries instructions clean
+.PHONY: demo test test-others test-floors conformance stress soak matrix coverage portability mutants fuzz check lint types wheel guide docs release-check bench profile bench-downloads bench-libraries instructions clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/iointerrupt demo
@@ -68,6 +68,10 @@ coverage:
 	rm -rf build/coverage
 	mkdir -p build/coverage
 	$(VENV)-coverage/bin/python -m pytest $(PARALLEL) --cov --cov-report=term-missing:skip-covered
+
+# The tests as on other systems: without what those lack. WITHOUT=macos for one run, or any parts of it.
+portability: $(VENV)/test.stamp
+	$(BIN)/python -m tests.portability $(WITHOUT)
 
 # Each line of _stop.py and _wait.py changed in every way; a change that no test notices has to be argued. MUTANTS='--only park'.
 mutants:

@@ -14,12 +14,12 @@ ordinary one, for the case that nobody takes what is printed here.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import stat
 import sys
 from collections.abc import Iterator
-from typing import BinaryIO
 
 from iointerrupt import Interrupted, files, use_stop
 from iointerrupt.threads import stop_on_signals
@@ -38,14 +38,14 @@ def follow(path: str) -> Iterator[bytes]:
     with held:
         while True:
             try:
-                fifo = files.open(path, "rb", buffering=0)  # waits for a writer
+                fifo: io.RawIOBase = files.open(path, "rb", buffering=0)  # waits for a writer
             except Interrupted:
                 fifo = held  # something may have come together with the stop, which stops the first read again
             with fifo:
                 yield from _lines(fifo)
 
 
-def _lines(fifo: BinaryIO) -> Iterator[bytes]:
+def _lines(fifo: io.RawIOBase) -> Iterator[bytes]:
     """The lines until the last writer has gone, or until the stop."""
     line = b""
     try:
@@ -62,7 +62,7 @@ def _lines(fifo: BinaryIO) -> Iterator[bytes]:
         yield line
 
 
-def _what_is_there(fifo: BinaryIO) -> bytes:
+def _what_is_there(fifo: io.RawIOBase) -> bytes:
     """What is in the FIFO now, without waiting for more: one chunk is as much as it can hold."""
     with use_stop(None):
         try:

@@ -11,7 +11,7 @@ import importlib
 
 from iointerrupt._errors import DeadlineExceeded, DownloadError, Interrupted, ResourceBusy, Stalled
 from iointerrupt._helpers import abandoned_helpers
-from iointerrupt._stop import StopEvent, as_stop, current_stop, use_stop
+from iointerrupt._stop import StopEvent, as_stop, current_stop, deadline, use_stop
 
 TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from iointerrupt import aio, calls, downloads, files, http, monkey, sockets, testing, threads
     from iointerrupt._types import StopLike
 
-__version__ = "0.1.0"
+__version__ = "0.9.0"
 
 __all__ = [
     "DeadlineExceeded",
@@ -35,6 +35,7 @@ __all__ = [
     "as_stop",
     "calls",
     "current_stop",
+    "deadline",
     "downloads",
     "files",
     "http",
@@ -45,7 +46,8 @@ __all__ = [
     "use_stop",
 ]
 
-_MODULES = {"aio", "calls", "downloads", "files", "http", "monkey", "sockets", "testing", "threads"}
+# `dask` is not among the names above, since it takes an extra, which `from iointerrupt import *` would ask for.
+_MODULES = {"aio", "calls", "dask", "downloads", "files", "http", "monkey", "sockets", "testing", "threads"}
 
 
 def __getattr__(name: str) -> Any:

@@ -49,7 +49,7 @@ class Interrupted(Exception):
 
     def __str__(self) -> str:
         said = "interrupted" if self.reason is None else f"interrupted: {self.reason}"
-        return said if self.transferred is None else f"{said} (after {self.transferred})"
+        return f"{said} ({self.transferred:,} transferred)" if self.transferred else said
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default would lose the keyword-only fields on the way through a process pool.

@@ -434,7 +434,7 @@ def use_stop(stop: StopLike) -> Iterator[StopEvent | None]:
 
     It replaces the current stop of the surrounding block rather than add to it: `use_stop(None)` shields a cleanup from
     a stop that is set, `use_stop(StopEvent(timeout=2))` gives it two seconds, and `use_stop(StopEvent(current_stop(),
-    other))` combines. The current stop is a `contextvars` variable (PEP 567): new threads start without one.
+    other))` combines (and `deadline(2)` limits). The current stop is a `contextvars` variable (PEP 567): new threads start without one.
 
     Raises:
         TypeError: `stop` is not a stop.
@@ -445,6 +445,18 @@ def use_stop(stop: StopLike) -> Iterator[StopEvent | None]:
         yield followed
     finally:
         _current.reset(token)
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[StopEvent]:
+    """In this block, have operations stop on the current stop as before, and at the latest after so many seconds.
+
+    They raise `DeadlineExceeded` then. It limits the work as a whole, where a `timeout=` limits each wait. What cannot be seconds is
+    a TypeError or a ValueError.
+    """
+    limited = StopEvent(current_stop(), timeout=seconds)
+    with use_stop(limited):
+        yield limited
 
 
 def set_current(stop: StopEvent | None) -> Token[StopEvent | None]:

@@ -174,8 +174,8 @@ if hasattr(select, "poll"):
                 found.append(fd)
         return found
 
-else:  # pragma: no cover - Windows
-    _select = select.select
+else:
+    from iointerrupt._signal import by_select
 
     def has_hung_up(fd: int) -> bool:  # noqa: ARG001 - as above
         """There select does not tell."""
@@ -185,9 +185,8 @@ else:  # pragma: no cover - Windows
         """As above, by `select`."""
         readers = [fd for fd, events in interest.items() if events & READ]
         writers = [fd for fd, events in interest.items() if events & WRITE]
-        # A failed connect is reported as an exceptional condition there.
-        readable, writable, failed = _select([*readers, *wakes], writers, list(interest), timeout)
-        return [fd for fd in interest if fd in readable or fd in writable or fd in failed]
+        ready = by_select.poll([*readers, *wakes], writers, timeout)
+        return [fd for fd in interest if fd in ready]
 
 
 def wait_set(event: StopEvent, own: StopEvent | None, deadline: float | None = None) -> Cause:

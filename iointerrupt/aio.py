@@ -7,6 +7,7 @@ context (`use_stop`) is set.
 A cancellation of a task is not a stop. It ends an operation too, and the thread that works for it; a read that was
 cancelled loses nothing, since the next one gets what it had taken.
 """
+# ruff: noqa: A001, FBT001, FBT002 - `open` has the name and the signature of aiofiles.open
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from iointerrupt import files
 from iointerrupt._aio.awaiting import Awaiting, Bell
@@ -26,21 +27,138 @@ from iointerrupt._files.raw import CHUNK_SIZE, check_size
 from iointerrupt._stop import as_stop, check_timeout
 
 if TYPE_CHECKING:
-    from _typeshed import FileDescriptorOrPath
+    from _typeshed import (
+        FileDescriptorOrPath,
+        OpenBinaryMode,
+        OpenBinaryModeReading,
+        OpenBinaryModeUpdating,
+        OpenBinaryModeWriting,
+        OpenTextMode,
+    )
 
+    from iointerrupt._aio.files import AsyncBufferedIOBase, AsyncBufferedReader, AsyncFileIO, AsyncTextIOWrapper
     from iointerrupt._types import StopLike
 
 __all__ = ["cancel_on", "iter_chunks", "open", "wait"]
 
 
-def open(  # noqa: A001, PLR0917 - it stands in for aiofiles.open
+# As types-aiofiles has it for aiofiles.open.
+@overload
+def open(
+    file: FileDescriptorOrPath,
+    mode: OpenTextMode = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Callable[[str, int], int] | None = None,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+    executor: Executor | None = None,
+    stop: StopLike = None,
+    timeout: float | None = None,
+    chunk_size: int = CHUNK_SIZE,
+    abandon_on_stop: bool = False,
+) -> Opening[AsyncTextIOWrapper]: ...
+@overload
+def open(
+    file: FileDescriptorOrPath,
+    mode: OpenBinaryMode,
+    buffering: Literal[0],
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: Callable[[str, int], int] | None = None,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+    executor: Executor | None = None,
+    stop: StopLike = None,
+    timeout: float | None = None,
+    chunk_size: int = CHUNK_SIZE,
+    abandon_on_stop: bool = False,
+) -> Opening[AsyncFileIO]: ...
+@overload
+def open(
+    file: FileDescriptorOrPath,
+    mode: OpenBinaryModeReading | OpenBinaryModeUpdating,
+    buffering: Literal[-1, 1] = -1,
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: Callable[[str, int], int] | None = None,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+    executor: Executor | None = None,
+    stop: StopLike = None,
+    timeout: float | None = None,
+    chunk_size: int = CHUNK_SIZE,
+    abandon_on_stop: bool = False,
+) -> Opening[AsyncBufferedReader]: ...
+@overload
+def open(
+    file: FileDescriptorOrPath,
+    mode: OpenBinaryModeWriting,
+    buffering: Literal[-1, 1] = -1,
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: Callable[[str, int], int] | None = None,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+    executor: Executor | None = None,
+    stop: StopLike = None,
+    timeout: float | None = None,
+    chunk_size: int = CHUNK_SIZE,
+    abandon_on_stop: bool = False,
+) -> Opening[AsyncBufferedIOBase]: ...
+@overload
+def open(
+    file: FileDescriptorOrPath,
+    mode: OpenBinaryMode,
+    buffering: int = -1,
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: Callable[[str, int], int] | None = None,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+    executor: Executor | None = None,
+    stop: StopLike = None,
+    timeout: float | None = None,
+    chunk_size: int = CHUNK_SIZE,
+    abandon_on_stop: bool = False,
+) -> Opening[AsyncBufferedReader | AsyncBufferedIOBase | AsyncFileIO]: ...
+@overload
+def open(
+    file: FileDescriptorOrPath,
+    mode: str,
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Callable[[str, int], int] | None = None,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+    executor: Executor | None = None,
+    stop: StopLike = None,
+    timeout: float | None = None,
+    chunk_size: int = CHUNK_SIZE,
+    abandon_on_stop: bool = False,
+) -> Opening[Any]: ...
+def open(  # noqa: PLR0917 - as aiofiles.open
     file: FileDescriptorOrPath,
     mode: str = "r",
     buffering: int = -1,
     encoding: str | None = None,
     errors: str | None = None,
     newline: str | None = None,
-    closefd: bool = True,  # noqa: FBT001, FBT002 - as aiofiles.open takes it
+    closefd: bool = True,
     opener: Callable[[str, int], int] | None = None,
     *,
     loop: asyncio.AbstractEventLoop | None = None,  # noqa: ARG001 - as aiofiles.open takes it
@@ -49,7 +167,7 @@ def open(  # noqa: A001, PLR0917 - it stands in for aiofiles.open
     timeout: float | None = None,
     chunk_size: int = CHUNK_SIZE,
     abandon_on_stop: bool = False,
-) -> Opening:
+) -> Opening[Any]:
     """Open a file as `aiofiles.open` does, for operations that a stop ends: `await` it, or enter it with `async with`.
 
     Each operation runs in a thread, which it has for itself. When a stop comes, what waits with the stop in view (a FIFO, a

@@ -6,6 +6,7 @@ current stop of the context (`use_stop`) is set: it raises `Interrupted`, and no
 read had taken is in `Interrupted.partial`; how much of its data a write had taken is in `Interrupted.transferred`; a
 retry goes on there.
 """
+# ruff: noqa: A001, FBT001, FBT002 - `open` has the name and the signature of the builtin
 
 from __future__ import annotations
 
@@ -14,13 +15,14 @@ import operator
 import os
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, AnyStr, Literal, overload
 
 from iointerrupt._files.chunks import Chunks
 from iointerrupt._files.copying import copy_file, copy_stream, puller
 from iointerrupt._files.disk import DiskFile
 from iointerrupt._files.opening import open_raw
-from iointerrupt._files.raw import CHUNK_SIZE, StreamFile, check_size
+from iointerrupt._files.raw import CHUNK_SIZE, StreamFile, check_size, is_stream
+from iointerrupt._files.system import STREAMS_CAN_WAIT
 from iointerrupt._files.wrapped import descriptor_mode, wrap_object
 from iointerrupt._stop import as_stop, check_timeout
 from iointerrupt._streams.buffered import BUFFER_SIZE, BufferedReader, BufferedWriter
@@ -28,23 +30,161 @@ from iointerrupt._streams.text import open_text
 from iointerrupt._streams.updating import BufferedRandom
 
 if TYPE_CHECKING:
-    from _typeshed import FileDescriptorOrPath, StrOrBytesPath
+    from _typeshed import (
+        FileDescriptorOrPath,
+        OpenBinaryMode,
+        OpenBinaryModeReading,
+        OpenBinaryModeUpdating,
+        OpenBinaryModeWriting,
+        OpenTextMode,
+    )
 
-    from iointerrupt._files.raw import RawFile
+    from iointerrupt._files.raw import RawFile, StoppableFile
+    from iointerrupt._files.shapes import AnyFile, BinaryFile, Readable, Writable
     from iointerrupt._stop import StopEvent
+    from iointerrupt._streams.text import TextFile
     from iointerrupt._types import StopLike
 
 __all__ = ["copy", "copyfileobj", "iter_chunks", "open", "read_bytes", "wrap"]
 
 
-def open(  # noqa: A001, PLR0917 - it stands in for the builtin
+# As typeshed has it for the builtin. The last two are for what is known only at run time, and so overlap the others.
+@overload
+def open(  # type: ignore[overload-overlap]
+    file: FileDescriptorOrPath,
+    mode: OpenTextMode = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Callable[[str, int], int] | None = None,
+    *,
+    stop: StopLike = None,
+    timeout: float | None = None,
+    chunk_size: int = CHUNK_SIZE,
+    abandon_on_stop: bool = False,
+) -> TextFile: ...
+@overload
+def open(  # type: ignore[overload-overlap]
+    file: FileDescriptorOrPath,
+    mode: OpenBinaryMode,
+    buffering: Literal[0],
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: Callable[[str, int], int] | None = None,
+    *,
+    stop: StopLike = None,
+    timeout: float | None = None,
+    chunk_size: int = CHUNK_SIZE,
+    abandon_on_stop: Literal[False] = False,
+) -> StoppableFile: ...
+@overload
+def open(  # type: ignore[overload-overlap]
+    file: FileDescriptorOrPath,
+    mode: OpenBinaryMode,
+    buffering: Literal[0],
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: Callable[[str, int], int] | None = None,
+    *,
+    stop: StopLike = None,
+    timeout: float | None = None,
+    chunk_size: int = CHUNK_SIZE,
+    abandon_on_stop: bool = False,
+) -> RawFile: ...
+@overload
+def open(  # type: ignore[overload-overlap]
+    file: FileDescriptorOrPath,
+    mode: OpenBinaryModeUpdating,
+    buffering: Literal[-1, 1] = -1,
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: Callable[[str, int], int] | None = None,
+    *,
+    stop: StopLike = None,
+    timeout: float | None = None,
+    chunk_size: int = CHUNK_SIZE,
+    abandon_on_stop: bool = False,
+) -> BufferedRandom: ...
+@overload
+def open(  # type: ignore[overload-overlap]
+    file: FileDescriptorOrPath,
+    mode: OpenBinaryModeWriting,
+    buffering: Literal[-1, 1] = -1,
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: Callable[[str, int], int] | None = None,
+    *,
+    stop: StopLike = None,
+    timeout: float | None = None,
+    chunk_size: int = CHUNK_SIZE,
+    abandon_on_stop: bool = False,
+) -> BufferedWriter: ...
+@overload
+def open(  # type: ignore[overload-overlap]
+    file: FileDescriptorOrPath,
+    mode: OpenBinaryModeReading,
+    buffering: Literal[-1, 1] = -1,
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: Callable[[str, int], int] | None = None,
+    *,
+    stop: StopLike = None,
+    timeout: float | None = None,
+    chunk_size: int = CHUNK_SIZE,
+    abandon_on_stop: bool = False,
+) -> BufferedReader: ...
+@overload
+def open(  # type: ignore[overload-overlap]
+    file: FileDescriptorOrPath,
+    mode: OpenBinaryMode,
+    buffering: int = -1,
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: Callable[[str, int], int] | None = None,
+    *,
+    stop: StopLike = None,
+    timeout: float | None = None,
+    chunk_size: int = CHUNK_SIZE,
+    abandon_on_stop: bool = False,
+) -> BinaryFile: ...
+@overload
+def open(
+    file: FileDescriptorOrPath,
+    mode: str,
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Callable[[str, int], int] | None = None,
+    *,
+    stop: StopLike = None,
+    timeout: float | None = None,
+    chunk_size: int = CHUNK_SIZE,
+    abandon_on_stop: bool = False,
+) -> AnyFile: ...
+def open(  # noqa: PLR0917 - as the builtin
     file: FileDescriptorOrPath,
     mode: str = "r",
     buffering: int = -1,
     encoding: str | None = None,
     errors: str | None = None,
     newline: str | None = None,
-    closefd: bool = True,  # noqa: FBT001, FBT002 - as open takes it
+    closefd: bool = True,
     opener: Callable[[str, int], int] | None = None,
     *,
     stop: StopLike = None,
@@ -129,7 +269,7 @@ def open(  # noqa: A001, PLR0917 - it stands in for the builtin
 
 
 def wrap(
-    file: Any,
+    file: int | Readable | Writable,
     *,
     stop: StopLike = None,
     timeout: float | None = None,
@@ -162,12 +302,14 @@ def wrap(
     own, seconds, size = _common(stop, timeout, chunk_size)
     if isinstance(file, int):
         mode = descriptor_mode(file)
-        return open_raw(file, mode, stop=own, timeout=seconds, chunk_size=size, closefd=closefd)
+        if STREAMS_CAN_WAIT or not is_stream(os.fstat(file).st_mode):
+            return open_raw(file, mode, stop=own, timeout=seconds, chunk_size=size, closefd=closefd)
+        file = io.FileIO(file, mode, closefd=closefd)
     return wrap_object(file, stop=own, timeout=seconds, chunk_size=size, closes=closefd)
 
 
 def iter_chunks(
-    source: Any,
+    source: FileDescriptorOrPath | Readable,
     *,
     stop: StopLike = None,
     chunk_size: int = CHUNK_SIZE,
@@ -240,8 +382,8 @@ def read_bytes(path: FileDescriptorOrPath, *, stop: StopLike = None, timeout: fl
 
 
 def copyfileobj(
-    fsrc: Any,
-    fdst: Any,
+    fsrc: Readable,
+    fdst: Writable,
     *,
     stop: StopLike = None,
     chunk_size: int = CHUNK_SIZE,
@@ -271,13 +413,13 @@ def copyfileobj(
 
 
 def copy(
-    src: StrOrBytesPath,
-    dst: StrOrBytesPath,
+    src: AnyStr | os.PathLike[AnyStr],
+    dst: AnyStr | os.PathLike[AnyStr],
     *,
     follow_symlinks: bool = True,
     stop: StopLike = None,
     progress: Callable[[int, int], object] | None = None,
-) -> Any:
+) -> AnyStr:
     """Copy a regular file, with what `shutil.copy2` keeps of it, by way of a temporary name in the target's folder.
 
     The copy has its final name only once it is complete, and replaces what had that name in one step: whoever has the old
@@ -299,7 +441,8 @@ def copy(
         shutil.SpecialFileError: one of the two is a FIFO, a device or the like.
         OSError: as `shutil.copy2` raises it.
     """
-    return copy_file(src, dst, stop=as_stop(stop), progress=progress, follow_symlinks=follow_symlinks)
+    copied: AnyStr = copy_file(src, dst, stop=as_stop(stop), progress=progress, follow_symlinks=follow_symlinks)
+    return copied
 
 
 def _common(stop: StopLike, timeout: float | None, chunk_size: int) -> tuple[StopEvent | None, float | None, int]:

@@ -18,8 +18,7 @@ This module has what a program configures; `_http.pool` and `_http.idle` have th
 
 from __future__ import annotations
 
-import io
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import requests
 import requests.adapters
@@ -29,6 +28,7 @@ import urllib3.util
 if not hasattr(urllib3, "BaseHTTPResponse"):  # asked before the imports below, which would fail with less to say
     raise ImportError("iointerrupt.http needs urllib3 2.0 or newer, and an older one is installed")
 
+from iointerrupt._errors import Interrupted
 from iointerrupt._http.body import BodyFile, Chunks, ReadTimeout, came_through, check_wait, iter_chunks
 from iointerrupt._http.idle import Shared
 from iointerrupt._http.pool import PoolManager, ProxyManager
@@ -65,7 +65,7 @@ class Retry(urllib3.util.Retry):
 
     def __init__(self, *args: Any, retry_after_max: float = 6 * 3600, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.retry_after_max = check_timeout(retry_after_max, "retry_after_max")  # type: ignore[assignment]  # a final int there
+        self.retry_after_max: float = check_timeout(retry_after_max, "retry_after_max")  # type: ignore[assignment]  # a final int there
         self._stop: StopEvent | None = None
 
     @classmethod
@@ -160,7 +160,7 @@ class Adapter(requests.adapters.HTTPAdapter):
     name; a file or a generator that is sent blocks as it does elsewhere when it is read (see `files.open`).
     """
 
-    __attrs__ = [*requests.adapters.HTTPAdapter.__attrs__, "stop", "ssl_context"]  # noqa: RUF012 - declared there
+    __attrs__: list[str] = [*requests.adapters.HTTPAdapter.__attrs__, "stop", "ssl_context"]  # noqa: RUF012 - declared there
 
     def __init__(
         self,
@@ -209,7 +209,13 @@ class Adapter(requests.adapters.HTTPAdapter):
             Interrupted: a stop was set. Whether the server has seen the request is unknown.
         """
         check(self._shared.stop)
-        response = super().send(request, *args, **kwargs)
+        try:
+            response = super().send(request, *args, **kwargs)
+        except Interrupted as error:
+            error.transferred = error.partial = (
+                None  # of a line of the head, which is nothing that the caller has asked for
+            )
+            raise
         came_through(response, self._shared)
         return response
 
@@ -220,7 +226,7 @@ class Adapter(requests.adapters.HTTPAdapter):
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:  # noqa: FBT001, FBT002 - as in HTTPAdapter
         """Make the pools; called by `HTTPAdapter`, and overridden to pass urllib3 further settings."""
         self._pool_connections, self._pool_maxsize, self._pool_block = connections, maxsize, block
-        self.poolmanager = PoolManager(
+        self.poolmanager: urllib3.PoolManager = PoolManager(
             num_pools=connections, maxsize=maxsize, block=block, shared=self._shared, **self._tls(), **pool_kwargs
         )
 
@@ -291,7 +297,7 @@ class Session(requests.Session):
     mounting an `Adapter`.
     """
 
-    __attrs__ = [*requests.Session.__attrs__, "timeout", "_adapter"]  # noqa: RUF012 - declared there
+    __attrs__: list[str] = [*requests.Session.__attrs__, "timeout", "_adapter"]  # noqa: RUF012 - declared there
 
     def __init__(
         self,
@@ -348,7 +354,21 @@ class Session(requests.Session):
         return super().send(request, **kwargs)
 
 
+@overload
 def open(  # noqa: A001 - for bodies, what the builtin is for files
+    url: str,
+    *,
+    stop: StopLike = None,
+    timeout: float | None = None,
+    session: requests.Session | None = None,
+    decode: bool = True,
+    **kwargs: Any,
+) -> BufferedReader: ...
+@overload
+def open(  # noqa: A001 - as above
+    url: requests.Response, *, stop: StopLike = None, timeout: float | None = None, decode: bool = True
+) -> BufferedReader: ...
+def open(  # noqa: A001 - as above
     url: str | requests.Response,
     *,
     stop: StopLike = None,
@@ -356,7 +376,7 @@ def open(  # noqa: A001 - for bodies, what the builtin is for files
     session: requests.Session | None = None,
     decode: bool = True,
     **kwargs: Any,
-) -> io.BufferedReader:
+) -> BufferedReader:
     """The body of a response as a binary file, for whatever reads files: `tarfile`, `csv`, `json`, `pandas`.
 
         with tarfile.open(fileobj=http.open(url, stop=stop), mode="r|gz") as archive:

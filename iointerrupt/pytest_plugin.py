@@ -20,10 +20,21 @@ import pytest
 TYPE_CHECKING = False  # typing is for checkers, which know the name
 if TYPE_CHECKING:
     import ssl
-    from typing import Any
+    from typing import Any, ParamSpec, Protocol, TypeVar
 
     from iointerrupt import StopEvent
     from iointerrupt.testing import Background, FaultServer
+    from iointerrupt.testing._step import Script
+
+    T = TypeVar("T")
+    P = ParamSpec("P")
+
+    class Start(Protocol):
+        """What the fixture `background` is."""
+
+        def __call__(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Background[T]:
+            """Run the function in a thread."""
+
 
 #: In the order in which they are set up.
 _ORDER = ("background", "fault_server", "stop")
@@ -50,7 +61,7 @@ class FaultServers:
     def __init__(self, servers: ExitStack) -> None:
         self._servers = servers
 
-    def __call__(self, *scripts: Any, tls: bool | ssl.SSLContext = False, port: int = 0) -> FaultServer:
+    def __call__(self, *scripts: Script, tls: bool | ssl.SSLContext = False, port: int = 0) -> FaultServer:
         """Start a server.
 
         Args:
@@ -86,7 +97,7 @@ def fault_server() -> Iterator[FaultServers]:
 
 
 @pytest.fixture
-def background() -> Iterator[Callable[..., Background]]:
+def background() -> Iterator[Start]:
     """Call it with a function for a `Background` that runs it in a thread, which has ended after the test.
 
         running = background(download, url)
@@ -97,9 +108,10 @@ def background() -> Iterator[Callable[..., Background]]:
 
     started: list[Background] = []
 
-    def start(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Background:
-        started.append(Background(function, *args, **kwargs))
-        return started[-1]
+    def start(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Background[T]:
+        running = Background(function, *args, **kwargs)
+        started.append(running)
+        return running
 
     yield start
     deadline = time.monotonic() + _JOIN

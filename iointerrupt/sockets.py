@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from iointerrupt._errors import Interrupted, ResourceBusy, Stalled
-from iointerrupt._sockets.base import StandardSocket, parse_timeout
+from iointerrupt._sockets.base import NOWAIT, StandardSocket, parse_timeout
 from iointerrupt._sockets.dns import AddressInfo, getaddrinfo, lookup
 from iointerrupt._sockets.sending import SendTimeout
 from iointerrupt._sockets.socket import Socket
@@ -168,7 +168,7 @@ def socketpair(
     """`socket.socketpair`: two connected sockets, both with the same stop."""
     own = as_stop(stop)
     # The default family differs between platforms, and the standard function knows it.
-    one, other = _socketpair(family, type, proto)
+    one, other = _socketpair(type=type, proto=proto, **({} if family is None else {"family": family}))
     return _adopt(one, own), _adopt(other, own)
 
 
@@ -217,9 +217,9 @@ def _take_over(sock: socket.socket, own: StopEvent | None) -> Socket:
 def _over_descriptor(sock: socket.socket, fd: int, own: StopEvent | None = None) -> Socket:
     """A `Socket` of the kind of `sock` over a descriptor, whose mode it leaves alone."""
     # With a default timeout the standard constructor makes the descriptor non-blocking, unless it is said to be so already.
-    blocking = os.get_blocking(fd)
+    blocking = not NOWAIT or os.get_blocking(fd)
     made = Socket(sock.family, sock.type | _NONBLOCKING, sock.proto, fd, stop=own)
-    if not _NONBLOCKING:
+    if not _NONBLOCKING and NOWAIT:
         os.set_blocking(fd, blocking)
     return made
 
@@ -379,8 +379,8 @@ class _Receiver:
         sock = self._sock
         if isinstance(sock, Socket):
             return lambda buffer: sock._ii_receive(buffer, self._stops(sock._ii_stop), self._timeout)
-        if isinstance(sock, ssl.SSLSocket):
-            return self._receive_from_foreign_tls
+        if isinstance(sock, ssl.SSLSocket) or not NOWAIT:
+            return self._receive_by_mode
         # A second descriptor has a Python object of its own, whose timeout can differ, and stays ours until the end.
         self._double = double = _over_descriptor(sock, os.dup(sock.fileno()))
 
@@ -402,7 +402,7 @@ class _Receiver:
             )
         return self._both
 
-    def _receive_from_foreign_tls(self, buffer: memoryview) -> int:
+    def _receive_by_mode(self, buffer: memoryview) -> int:
         sock, own = self._sock, self._extra
         deadline: float | None = None
         has_waited = False
@@ -413,7 +413,7 @@ class _Receiver:
             sock.settimeout(0.0)
             try:
                 return sock.recv_into(buffer)
-            except ssl.SSLWantReadError:
+            except (ssl.SSLWantReadError, BlockingIOError):
                 events = READ
             except ssl.SSLWantWriteError:
                 events = WRITE

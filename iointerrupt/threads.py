@@ -28,8 +28,6 @@ def every(seconds: float, *, stop: StopLike = None) -> Ticks:
     The `n`-th tick comes at the time of the first plus `n` times `seconds`, however long what is done in between takes.
     Where it takes longer than that, the ticks that it misses are skipped, which shows in their numbers.
 
-    ::
-
         for n in every(60, stop=shutdown):
             clean_up()
 
@@ -58,8 +56,6 @@ def stop_on_signals(stop: StopLike = None, *signals: int) -> AbstractContextMana
     it, is woken. As with every handler in Python, a signal that comes in the instant before a system call blocks is handled
     when that returns, or with the next signal.
 
-    ::
-
         try:
             with stop_on_signals() as stop, ThreadGroup(stop) as group:
                 group.start(serve)
@@ -68,8 +64,6 @@ def stop_on_signals(stop: StopLike = None, *signals: int) -> AbstractContextMana
 
     Within one another, they make the first signal a gentle one and the second the end: the inner one is set first, and puts
     back the handler of the outer one, which is set by the second signal.
-
-    ::
 
         with ThreadGroup() as group, stop_on_signals(group.event), stop_on_signals() as no_more_jobs:
             ...

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -199,7 +200,7 @@ def test_what_cannot_be_copied_is_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         files.copy(source, tmp_path / "missing" / "copy")
     with pytest.raises(TypeError):
-        files.copy(None, tmp_path / "copy")  # type: ignore[arg-type]  # that is the test
+        files.copy(None, tmp_path / "copy")  # type: ignore[type-var]  # that is the test
     with pytest.raises(TypeError, match="cannot be a stop"):
         files.copy(source, tmp_path / "copy", stop=5)  # type: ignore[arg-type]  # that is the test
     assert names(tmp_path) == before
@@ -297,6 +298,62 @@ def test_copyfileobj_between_files_sees_each_stop(source: Path, tmp_path: Path, 
         with use_stop(stop if which == "current" else None), pytest.raises(Interrupted) as caught:
             files.copyfileobj(reader, writer)
         assert caught.value.transferred == 0
+
+
+@pytest.mark.parametrize("how", [open, files.open])
+def test_copyfileobj_to_what_progress_writes_to(source: Path, tmp_path: Path, how: Callable[..., Any]) -> None:
+    """Who is told of each chunk finds both files behind it, and may write to one and seek in the other."""
+    whole = source.read_bytes()
+    told = []
+
+    def note(done: int, _total: int | None) -> None:
+        told.append((done, reader.tell(), writer.tell()))
+        writer.write(b"|")
+        if len(told) == 1:
+            reader.seek(0)
+
+    with how(source, "rb") as reader, how(tmp_path / "target", "wb") as writer:
+        reader.seek(len(whole) - 10_000)
+        count = files.copyfileobj(reader, writer, chunk_size=10_000, progress=note)
+    assert told[:2] == [(10_000, len(whole), 10_000), (20_000, 10_000, 20_001)]
+    assert count == 10_000 + len(whole)
+    parts = (tmp_path / "target").read_bytes().replace(b"|", b"")
+    assert parts == (whole[-10_000:] + whole).replace(b"|", b"")
+
+
+def test_copyfileobj_asks_a_stop_under_a_standard_buffer(source: Path, tmp_path: Path) -> None:
+    """A raw file of ours obeys its stop also where a buffer of `io` is over it."""
+    stop = StopEvent()
+    with io.BufferedReader(files.open(source, "rb", buffering=0, stop=stop)) as reader:
+        stop.set()
+        with open(tmp_path / "target", "wb") as writer, pytest.raises(Interrupted) as caught:
+            files.copyfileobj(reader, writer)
+    assert caught.value.transferred == 0
+
+
+@pytest.mark.parametrize("side", ["read", "write"])
+def test_copyfileobj_calls_what_was_replaced(source: Path, tmp_path: Path, side: str) -> None:
+    """A method that somebody has put in the place of a file's own is called."""
+    with open(source, "rb") as reader, open(tmp_path / "target", "wb") as writer:
+        file: Any = reader if side == "read" else writer
+        with (
+            mock.patch.object(file, side, side_effect=OSError(errno.EIO, "replaced")),
+            pytest.raises(OSError, match="replaced"),
+        ):
+            files.copyfileobj(reader, writer)
+
+
+@pytest.mark.parametrize("ours", [False, True])
+def test_copyfileobj_of_what_is_still_to_be_written(tmp_path: Path, ours: bool) -> None:
+    """What was written to the source and is in its buffer is copied too."""
+    how: Callable[..., Any] = files.open if ours else open
+    (tmp_path / "source").write_bytes(b"0123456789")
+    with how(tmp_path / "source", "r+b") as source, how(tmp_path / "target", "wb") as target:
+        assert source.read(2) == b"01"
+        source.write(b"--")
+        source.seek(0)
+        assert files.copyfileobj(source, target) == 10
+    assert (tmp_path / "target").read_bytes() == b"01--456789"
 
 
 @pytest.mark.parametrize("mode", ["ab", "r+b"])

@@ -9,7 +9,6 @@ import random
 
 import pytest
 
-from iointerrupt._files import growing
 from iointerrupt.downloads import DestinationBusy, WriteFailed, _part, _state
 from iointerrupt.downloads._part import Part
 from iointerrupt.downloads._plan import Version
@@ -114,7 +113,7 @@ class TestTheLock:
                 os.rename(path + ".part", path)
             real(fd, operation)
 
-        monkeypatch.setattr(growing.fcntl, "flock", flock)
+        monkeypatch.setattr(fcntl, "flock", flock)
         part = Part(path)
         assert not os.path.samestat(os.fstat(part.fd), renamed[0])
         part.close()

@@ -199,7 +199,7 @@ def test_our_own_arguments_are_checked(
     """A wrong stop, timeout or chunk size says what is wrong with it, before anything is opened."""
     for call in (files.open, files.wrap, files.iter_chunks):
         with pytest.raises(error, match=says):
-            call(str(data_file) if call is not files.wrap else 0, **arguments)
+            call(str(data_file) if call is not files.wrap else 0, **arguments)  # type: ignore[arg-type]  # of what each takes
 
 
 def test_what_is_done_with_the_wrong_file(data_file: Path, pipe: tuple[int, int]) -> None:
@@ -224,6 +224,7 @@ def test_a_read_to_the_end_stops_between_two_chunks(data_file: Path, buffering: 
     """Wherever it is stopped, what had been read is in `partial` and the rest is still to be read."""
     whole = data_file.read_bytes()
     stopped_midway = 0
+    file: Any
     for n in range(1, 60):
         stop = StopAfter(n)
         with files.open(data_file, "rb", buffering, chunk_size=50_000, abandon_on_stop=abandon) as file:
@@ -297,7 +298,7 @@ def test_the_stop_is_that_of_every_layer(data_file: Path) -> None:
             layer.stop = event
             assert file.stop is file.buffer.stop is file.buffer.raw.stop is not None
         with pytest.raises(TypeError, match="cannot be a stop"):
-            file.stop = 5
+            file.stop = 5  # type: ignore[assignment]  # as a checker says too
         event.set()
         with pytest.raises(Interrupted):
             file.read(1)
@@ -466,6 +467,7 @@ def test_a_blocked_read_of_a_pipe_stops_and_goes_on(
 ) -> None:
     """The read raises when the stop is set; the bytes before and after it are all there; the descriptor stays blocking."""
     stop = StopEvent()
+    file: Any
     with files.open(pipe[0], "rb", buffering, stop=stop) as file:
         os.write(pipe[1], b"abc")
         reading = background(file.readall if buffering == 0 else lambda: file.read(10))
@@ -776,9 +778,9 @@ def test_iter_chunks_checks_its_arguments_at_once(data_file: Path, pipe: tuple[i
             files.iter_chunks(data_file, **bad)  # type: ignore[arg-type]  # ints all
     for source in (None, 1.5, object()):
         with pytest.raises(TypeError):
-            files.iter_chunks(source)
+            files.iter_chunks(source)  # type: ignore[arg-type]  # what is under test
     with open(data_file, encoding="utf-8") as text, pytest.raises(TypeError, match="buffer"):
-        files.iter_chunks(text)
+        files.iter_chunks(text)  # type: ignore[arg-type]  # what is under test
     missing = files.iter_chunks("no such file")
     with pytest.raises(FileNotFoundError):
         next(missing)
@@ -814,6 +816,7 @@ def test_read_bytes(data_file: Path) -> None:
 def test_the_standard_library_takes_our_files(tmp_path: Path) -> None:
     """csv, json, gzip, zipfile, tarfile, pickle, hashlib and shutil read and write them as they do standard ones."""
     rows = [["a", "b,c", 'd"e'], ["ü", "", "line\nbreak"]]
+    file: Any
     with files.open(tmp_path / "t.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)
     with files.open(tmp_path / "t.csv", newline="", encoding="utf-8") as file:
@@ -911,6 +914,7 @@ def test_an_iteration_is_one_thread_s_and_closes_what_it_opened(
 
 def test_an_iteration_over_our_file_has_its_own_timeout(pipe: tuple[int, int]) -> None:
     """That of `iter_chunks`, and the file keeps its own for later."""
+    file: Any
     for buffering in (0, -1):
         with files.open(pipe[0], "rb", buffering, closefd=False, timeout=60) as file:
             with pytest.raises(TimeoutError):

@@ -130,6 +130,7 @@ def test_a_wrapped_popen(background: Callable[..., Any]) -> None:
     program = "import sys; print('ready', flush=True); sys.stdin.read(); print('bye')"
     stop = StopEvent()
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
         output = io.BufferedReader(files.wrap(child.stdout, stop=stop))
         assert output.readline() == b"ready\n"
         reading = background(output.readline)
@@ -330,11 +331,11 @@ def test_text_and_sockets_are_refused_with_advice(tmp_path: Path) -> None:
     """The error says what to wrap instead."""
     (tmp_path / "file").touch()
     with open(tmp_path / "file", encoding="utf-8") as text, pytest.raises(TypeError, match=r"\.buffer"):
-        files.wrap(text)
+        files.wrap(text)  # type: ignore[arg-type]  # what is under test
     with pytest.raises(TypeError, match=r"\.buffer"):
-        files.wrap(io.StringIO())
+        files.wrap(io.StringIO())  # type: ignore[arg-type]  # what is under test
     with socket.socket() as sock, pytest.raises(TypeError, match=r"sockets\.wrap"):
-        files.wrap(sock)
+        files.wrap(sock)  # type: ignore[arg-type]  # what is under test
 
     class GivesText:
         def read(self, size: int) -> str:
@@ -343,7 +344,7 @@ def test_text_and_sockets_are_refused_with_advice(tmp_path: Path) -> None:
         def close(self) -> None:
             pass
 
-    with files.wrap(GivesText()) as file, pytest.raises(TypeError, match="it gives str"):
+    with files.wrap(GivesText()) as file, pytest.raises(TypeError, match="it gives str"):  # type: ignore[arg-type]  # what is under test
         file.read(1)
     with pytest.raises(OSError, match="Bad file descriptor"):
         files.wrap(99999)

@@ -373,3 +373,16 @@ def test_two_lengths_leave_nothing_open(lengths):
             server.wait_for("closed")
     finally:
         gc.enable()
+
+
+def test_before_the_body_nothing_is_transferred(background, session):
+    """A stop in the head of an answer says nothing of bytes: those of a line of it are nobody's."""
+    session.stop = StopEvent()
+    script = [steps.expect(), steps.send(b"HTTP/1.1 200 OK\r\nContent-Le"), steps.stall()]
+    with FaultServer(script) as server:
+        running = background(session.get, server.url)
+        server.wait_for("stall")
+        wait_until_blocked(session.stop)
+        session.stop.set("enough")
+        error = running.error()
+        assert (str(error), error.transferred, error.partial) == ("interrupted: enough", None, None)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import tempfile
 import threading
+from typing import Any
 
 import pytest
 from hypothesis import Phase, settings
@@ -45,7 +46,7 @@ class FileMachine(RuleBasedStateMachine):
             file.write(self.model)
         self.position = 0
         self.writable = writable
-        self.file = files.open(self.path, "r+b" if writable else "rb", buffering, chunk_size=chunk)
+        self.file: Any = files.open(self.path, "r+b" if writable else "rb", buffering, chunk_size=chunk)
         self.written = Place(10_000)
 
     def stopped_at(self, check: int | None) -> contextlib.AbstractContextManager[object]:

@@ -217,7 +217,7 @@ def test_impossible_over_tls(script, says):
         ([something], "script 1 must be a list of steps, not function: put the steps into a list"),
         ([b"data"], "script 1 must be a list of steps, not bytes"),
         ([{EXPECT.name}], "script 1 must be a list of steps, not set"),
-        ([[steps.repeat("send")]], "script 1, step 1, within repeat, step 1 is 'send'"),
+        ([[steps.repeat("send")]], "script 1, step 1, within repeat, step 1 is 'send'"),  # type: ignore[arg-type]  # what is under test
         ([[untyped.route({"/": ANSWER})]], "script 1, step 1, within route must be a list of steps, not answer"),
     ],
 )

@@ -21,7 +21,17 @@ import weakref
 
 import pytest
 
-from iointerrupt import DeadlineExceeded, Interrupted, Stalled, StopEvent, _stop, as_stop, current_stop, use_stop
+from iointerrupt import (
+    DeadlineExceeded,
+    Interrupted,
+    Stalled,
+    StopEvent,
+    _stop,
+    as_stop,
+    current_stop,
+    deadline,
+    use_stop,
+)
 from iointerrupt._signal import guard
 from iointerrupt._signal.blocked import observers
 from iointerrupt._signal.latch import Latch
@@ -403,8 +413,9 @@ class TestCallbacks:
     @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
     def test_exit_in_a_callback_does_not_end_the_clock(self):
         """A callback of a deadline that raises SystemExit keeps no other deadline from being kept."""
-        ran = threading.Event()
-        StopEvent(timeout=0.01).on_set(sys.exit)
+        ran, here = threading.Event(), threading.current_thread()
+        # Where it was this thread's turn so late that the deadline had passed, the callback runs here.
+        StopEvent(timeout=0.01).on_set(lambda: None if threading.current_thread() is here else sys.exit())
         StopEvent(timeout=0.05).on_set(ran.set)
         assert ran.wait(10)
 
@@ -780,6 +791,26 @@ class TestForeign:
 class TestCurrent:
     """use_stop sets the stop of a thread's context."""
 
+    def test_deadline(self):
+        """A block with a limit ends with the stop around it, and at the latest at its limit."""
+        outer = StopEvent()
+        with use_stop(outer), deadline(3600) as limited:
+            assert current_stop() is limited
+            assert not limited.is_set()
+            outer.set("around it")
+            with pytest.raises(Interrupted, match="around it"):
+                check(None)
+        with pytest.raises(DeadlineExceeded), deadline(0), deadline(3600):
+            check(None)
+        assert current_stop() is None
+
+    @pytest.mark.parametrize(("seconds", "error"), [(-1, ValueError), ("5", TypeError)])
+    def test_no_deadline(self, seconds, error):
+        """What is no number of seconds is refused, and the current stop is as before."""
+        with pytest.raises(error, match="timeout must be"), deadline(seconds):
+            pass
+        assert current_stop() is None
+
     def test_replaces_and_restores(self):
         """The innermost block counts, None shields, and leaving restores."""
         outer, inner = StopEvent(), StopEvent()
@@ -1082,6 +1113,19 @@ class TestStopAfter:
         """A number that is no place in a sequence is refused."""
         with pytest.raises(error, match="n must be"):
             StopAfter(n)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (Interrupted(), "interrupted"),
+        (Interrupted("late", transferred=0), "interrupted: late"),
+        (DeadlineExceeded("late", transferred=12_345), "interrupted: late (12,345 transferred)"),
+    ],
+)
+def test_what_an_interruption_says(error, said):
+    """Why, and how much had been transferred, if anything had."""
+    assert str(error) == said
 
 
 class TestWaitUntilBlocked:

@@ -200,6 +200,8 @@ class TestThread:
 
     def test_bad_arguments(self):
         """A target that cannot be called and a stop that is none are refused when the thread is made."""
+        with pytest.raises(TypeError, match="what to run is `target=`"):
+            Thread(print)
         with pytest.raises(TypeError, match="target must be callable, not int"):
             Thread(target=3)
         with pytest.raises(TypeError, match="cannot be a stop"):

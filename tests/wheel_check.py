@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.metadata
 import importlib.resources
 import socket
+import subprocess
+import sys
 import threading
 
 import iointerrupt
@@ -12,6 +16,25 @@ assert "site-packages" in str(iointerrupt.__file__), iointerrupt.__file__
 for name in iointerrupt.__all__:
     assert getattr(iointerrupt, name) is not None
 assert importlib.resources.files("iointerrupt").joinpath("py.typed").is_file()
+assert importlib.metadata.version("iointerrupt") == iointerrupt.__version__
+
+# Nothing is installed beside the package, its metadata and its command.
+installed = importlib.metadata.files("iointerrupt") or []
+tops = {file.parts[0] for file in installed} - {".."}
+assert tops == {"iointerrupt", f"iointerrupt-{iointerrupt.__version__}.dist-info"}, tops
+assert {file.name for file in installed if file.parts[0] == ".."} == {"iointerrupt"}
+
+# What takes an extra says which.
+try:
+    importlib.import_module("iointerrupt.dask")
+except ImportError as error:
+    assert "iointerrupt[dask]" in str(error), error
+else:
+    raise AssertionError("this environment has an extra, and nothing can be said of its lack")
+command = [sys.executable, "-I", "-m", "iointerrupt", "--help"]
+told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+assert told.returncode == 2, told
+assert "iointerrupt[cli]" in told.stderr, told
 
 # A blocked receive stops, with nothing but what the wheel has installed.
 stop = threading.Event()

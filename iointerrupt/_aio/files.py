@@ -9,17 +9,24 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Generator
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from aiofiles.base import AiofilesContextManager
-from aiofiles.threadpool import binary, text, wrap
+from aiofiles.threadpool import wrap
 
 from iointerrupt import files
 from iointerrupt._aio.operations import Operations
 
 if TYPE_CHECKING:
+    from iointerrupt._aio import shapes as binary
+    from iointerrupt._aio import shapes as text
+    from iointerrupt._aio.shapes import AiofilesContextManager
     from iointerrupt._stop import StopEvent
     from iointerrupt._types import StopLike
+else:
+    from aiofiles.base import AiofilesContextManager
+    from aiofiles.threadpool import binary, text
+
+F_co = TypeVar("F_co", covariant=True)
 
 
 class _Stoppable:
@@ -36,22 +43,19 @@ class _Stoppable:
         self._file.stop = stop
 
 
-# aiofiles ships no types.
-
-
-class AsyncTextIOWrapper(_Stoppable, text.AsyncTextIOWrapper):  # type: ignore[misc]
+class AsyncTextIOWrapper(_Stoppable, text.AsyncTextIOWrapper):
     """Text."""
 
 
-class AsyncBufferedIOBase(_Stoppable, binary.AsyncBufferedIOBase):  # type: ignore[misc]
+class AsyncBufferedIOBase(_Stoppable, binary.AsyncBufferedIOBase):
     """Binary, written."""
 
 
-class AsyncBufferedReader(_Stoppable, binary.AsyncBufferedReader):  # type: ignore[misc]
+class AsyncBufferedReader(_Stoppable, binary.AsyncBufferedReader):
     """Binary, read, and written too if it can seek."""
 
 
-class AsyncFileIO(_Stoppable, binary.AsyncFileIO):  # type: ignore[misc]
+class AsyncFileIO(_Stoppable, binary.AsyncFileIO):
     """Binary, unbuffered."""
 
 
@@ -63,7 +67,7 @@ _KINDS: dict[type, type] = {
 }
 
 
-class Opening(AiofilesContextManager):  # type: ignore[misc]
+class Opening(AiofilesContextManager[F_co]):
     """What `aio.open` returns: to be awaited, or entered with `async with`, which closes the file at its end."""
 
     __slots__ = ()
@@ -73,12 +77,13 @@ class Opening(AiofilesContextManager):  # type: ignore[misc]
     # The two methods are written out since aiofiles' own differ from version to version, and since its exit closes the
     # file in the loop's default pool: there it would wait for others, and nothing could end it.
 
-    def __await__(self) -> Generator[Any, Any, Any]:
+    def __await__(self) -> Generator[Any, Any, F_co]:
         if self._obj is None:
             self._obj = yield from self._coro.__await__()
-        return self._obj
+        opened: F_co = self._obj
+        return opened
 
-    async def __aenter__(self) -> Any:
+    async def __aenter__(self) -> F_co:
         return await self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -100,6 +105,6 @@ async def open_wrapped(stop: StopEvent | None, executor: Executor | None, opener
 
 def opening(
     file: Any, mode: str, stop: StopEvent | None, executor: Executor | None, options: dict[str, Any]
-) -> Opening:
+) -> Opening[Any]:
     """What is to be awaited or entered."""
     return Opening(open_wrapped(stop, executor, functools.partial(files.open, file, mode, stop=stop, **options)))

@@ -14,9 +14,9 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from iointerrupt._calls.queues import wait_for_tasks
 from iointerrupt._helpers import Helpers
@@ -24,9 +24,15 @@ from iointerrupt._signal import guard
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._stop import StopEvent, as_stop
 from iointerrupt._types import StopLike
-from iointerrupt._wait import READ, Place, ask, check, deadline_of, stops, wait_ready, wait_set
+from iointerrupt._wait import READ, Place, ask, check, deadline_of, sleep_until, stops, wait_ready, wait_set
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
 
 T = TypeVar("T")
+
+#: Seconds between two questions whether a process has ended, where there is no descriptor to tell it.
+PAUSE: Final = 0.01
 
 _helpers = Helpers("iointerrupt-exit", 256)
 
@@ -38,7 +44,7 @@ def join(
 @overload
 def join(target: subprocess.Popen[Any], *, stop: StopLike = None, timeout: float | None = None) -> int: ...
 @overload
-def join(target: Any, *, stop: StopLike = None, timeout: float | None = None) -> Any: ...
+def join(target: BaseProcess, *, stop: StopLike = None, timeout: float | None = None) -> int: ...
 def join(target: Any, *, stop: StopLike = None, timeout: float | None = None) -> Any:
     """Wait for the end of a thread or a process, or of a queue's tasks: `target.join()`, which a stop ends.
 
@@ -66,7 +72,7 @@ def join(target: Any, *, stop: StopLike = None, timeout: float | None = None) ->
         return _join_thread(target, own, deadline)
     if isinstance(target, subprocess.Popen):
         if target.poll() is None:
-            wait_exit(target.pid, own, deadline)
+            wait_exit(target.pid, lambda: target.poll() is not None, own, deadline)
         return target.wait()
     if isinstance(target, queue.Queue):
         return wait_for_tasks(target, own, deadline)
@@ -74,7 +80,7 @@ def join(target: Any, *, stop: StopLike = None, timeout: float | None = None) ->
     if process is not None and isinstance(target, process.BaseProcess):
         target.join(0)
         if target.exitcode is None:
-            wait_exit(target.pid, own, deadline)
+            wait_exit(target.pid, lambda: target.exitcode is not None, own, deadline)
             with _reaping:  # of two threads that come at once, one has the code and the other would have none
                 target.join()
         return target.exitcode
@@ -114,16 +120,28 @@ def result(future: concurrent.futures.Future[T], *, stop: StopLike = None, timeo
     return future.result()
 
 
-def wait_exit(pid: int, own: StopEvent | None, deadline: float | None) -> None:
-    """Block until a process has ended, without reaping it; as `wait_ready` otherwise.
+def wait_exit(pid: int, has_ended: Callable[[], bool], own: StopEvent | None, deadline: float | None) -> None:
+    """Block until a process has ended, if possible without reaping it; as `wait_ready` otherwise.
 
     The caller knows that nobody has reaped it yet, so that the number is still its own.
+
+    Args:
+        pid: the process.
+        has_ended: asks, and may reap it. It is called where nothing tells the end without that: on Windows, and with Python 3.12
+            and older on macOS.
+        own, deadline: as for `wait_ready`.
     """
     with exit_descriptor(pid) as fd:
-        if fd is None:
+        if fd is not None:
+            wait_ready(fd, READ, own, deadline)
+        elif hasattr(os, "waitid"):
             _helpers.run(lambda: _wait_exit(pid), own, deadline)
         else:
-            wait_ready(fd, READ, own, deadline)
+            while not has_ended():
+                now = time.monotonic()
+                if deadline is not None and now >= deadline:
+                    raise TimeoutError("timed out")
+                sleep_until(now + PAUSE if deadline is None else min(now + PAUSE, deadline), own)
 
 
 @contextmanager

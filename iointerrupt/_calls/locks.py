@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from iointerrupt._helpers import run_in_thread
 from iointerrupt._signal import guard
@@ -24,6 +24,9 @@ from iointerrupt._signal.watch import GRACE
 from iointerrupt._stop import StopEvent, as_stop, is_async
 from iointerrupt._types import StopLike
 from iointerrupt._wait import Place, ask, check, deadline_of, park, stops, wait_set
+
+if TYPE_CHECKING:
+    from iointerrupt._calls.shapes import Lock, Waitable
 
 T = TypeVar("T")
 
@@ -37,7 +40,7 @@ _PLAIN: Any = type(threading.Lock())
 _REENTRANT: Any = type(threading.RLock())
 
 
-def acquire(lock: Any, *, stop: StopLike = None, timeout: float | None = None) -> bool:
+def acquire(lock: Lock, *, stop: StopLike = None, timeout: float | None = None) -> bool:
     """Acquire a lock, waiting for it: `lock.acquire()`, which a stop ends.
 
     Args:
@@ -78,7 +81,7 @@ class holding:  # noqa: N801 - used as a function, like contextlib.suppress
     not written in C, a signal handler that raises at the very instant at which the lock is acquired can leave it so.
     """
 
-    def __init__(self, lock: Any, *, stop: StopLike = None, timeout: float | None = None) -> None:
+    def __init__(self, lock: Lock, *, stop: StopLike = None, timeout: float | None = None) -> None:
         self._lock = lock
         self._stop = as_stop(stop)
         self._timeout = timeout
@@ -90,7 +93,7 @@ class holding:  # noqa: N801 - used as a function, like contextlib.suppress
         self._lock.release()
 
 
-def wait(waitable: Any, *, stop: StopLike = None, timeout: float | None = None) -> bool:
+def wait(waitable: Waitable, *, stop: StopLike = None, timeout: float | None = None) -> bool:
     """Wait for a condition to be notified or an event to be set: `waitable.wait()`, which a stop ends.
 
     Args:
@@ -122,7 +125,7 @@ def wait(waitable: Any, *, stop: StopLike = None, timeout: float | None = None) 
         _wait_notified_shared(waitable, own, deadline)
     elif hasattr(waitable, "notify") and not is_async(waitable.wait):
         ask(lambda seconds: bool(waitable.wait(seconds)), own, deadline)
-    elif hasattr(waitable, "is_set") and (event := as_stop(waitable)) is not None:
+    elif hasattr(waitable, "is_set") and (event := as_stop(waitable)) is not None:  # type: ignore[arg-type]  # an event, as is_set shows
         reason = wait_set(event, own, deadline).reason
         if event is not waitable and isinstance(reason, BaseException):
             raise reason  # it was not set: it cannot be asked any more
@@ -134,7 +137,9 @@ def wait(waitable: Any, *, stop: StopLike = None, timeout: float | None = None) 
     return True
 
 
-def wait_for(condition: Any, predicate: Callable[[], T], *, stop: StopLike = None, timeout: float | None = None) -> T:
+def wait_for(
+    condition: Waitable, predicate: Callable[[], T], *, stop: StopLike = None, timeout: float | None = None
+) -> T:
     """Wait for a condition until `predicate()` is true: `condition.wait_for(predicate)`, which a stop ends.
 
     Args:

@@ -16,17 +16,24 @@ import select
 import signal
 import subprocess
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
-from iointerrupt._calls.endings import exit_descriptor, wait_exit
+from iointerrupt._calls.endings import PAUSE, exit_descriptor, wait_exit
 from iointerrupt._errors import Interrupted
 from iointerrupt._stop import StopEvent, as_stop, check_timeout, use_stop
 from iointerrupt._types import StopLike
 from iointerrupt._wait import READ, WRITE, check, deadline_of, wait_any
 
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from _typeshed import ReadableBuffer
+
+    from iointerrupt._calls.shapes import Command, PopenOptions
+
 _READ_SIZE: Final = 65536
-# Seconds between two questions whether a command has ended, where there is no descriptor to tell it.
-_PAUSE: Final = 0.01
+# As much as a pipe takes without blocking that has been called ready (POSIX).
+_PIPE_PIECE: Final[int] = getattr(select, "PIPE_BUF", 512)
 # Seconds for which the kernel may take to end what was killed. What hangs in it longer is left to `subprocess` to reap.
 _PATIENCE: Final = 2.0
 
@@ -36,14 +43,111 @@ class RunTimeout(subprocess.TimeoutExpired, TimeoutError):
 
     def __init__(self, cmd: Any, timeout: float, output: Any = None, stderr: Any = None) -> None:
         super().__init__(cmd, timeout, output, stderr)
-        self.args = (cmd, timeout, output, stderr)  # OSError's own __new__ leaves them out
+        self.args: tuple[Any, ...] = (cmd, timeout, output, stderr)  # OSError's own __new__ leaves them out
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self.args
 
 
+# As typeshed has it for subprocess.run.
+@overload
 def run(
-    args: Any,
+    args: Command,
+    *,
+    stop: StopLike = None,
+    grace: float = 5.0,
+    timeout: float | None = None,
+    input: str | None = None,
+    capture_output: bool = False,
+    check: bool = False,
+    text: Literal[True],
+    universal_newlines: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    **popen: Unpack[PopenOptions],
+) -> subprocess.CompletedProcess[str]: ...
+@overload
+def run(
+    args: Command,
+    *,
+    stop: StopLike = None,
+    grace: float = 5.0,
+    timeout: float | None = None,
+    input: str | None = None,
+    capture_output: bool = False,
+    check: bool = False,
+    text: bool | None = None,
+    universal_newlines: Literal[True],
+    encoding: str | None = None,
+    errors: str | None = None,
+    **popen: Unpack[PopenOptions],
+) -> subprocess.CompletedProcess[str]: ...
+@overload
+def run(
+    args: Command,
+    *,
+    stop: StopLike = None,
+    grace: float = 5.0,
+    timeout: float | None = None,
+    input: str | None = None,
+    capture_output: bool = False,
+    check: bool = False,
+    text: bool | None = None,
+    universal_newlines: bool | None = None,
+    encoding: str,
+    errors: str | None = None,
+    **popen: Unpack[PopenOptions],
+) -> subprocess.CompletedProcess[str]: ...
+@overload
+def run(
+    args: Command,
+    *,
+    stop: StopLike = None,
+    grace: float = 5.0,
+    timeout: float | None = None,
+    input: str | None = None,
+    capture_output: bool = False,
+    check: bool = False,
+    text: bool | None = None,
+    universal_newlines: bool | None = None,
+    encoding: str | None = None,
+    errors: str,
+    **popen: Unpack[PopenOptions],
+) -> subprocess.CompletedProcess[str]: ...
+@overload
+def run(
+    args: Command,
+    *,
+    stop: StopLike = None,
+    grace: float = 5.0,
+    timeout: float | None = None,
+    input: ReadableBuffer | None = None,
+    capture_output: bool = False,
+    check: bool = False,
+    text: Literal[False] | None = None,
+    universal_newlines: Literal[False] | None = None,
+    encoding: None = None,
+    errors: None = None,
+    **popen: Unpack[PopenOptions],
+) -> subprocess.CompletedProcess[bytes]: ...
+@overload
+def run(
+    args: Command,
+    *,
+    stop: StopLike = None,
+    grace: float = 5.0,
+    timeout: float | None = None,
+    input: ReadableBuffer | str | None = None,
+    capture_output: bool = False,
+    check: bool = False,
+    text: bool | None = None,
+    universal_newlines: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    **popen: Unpack[PopenOptions],
+) -> subprocess.CompletedProcess[Any]: ...
+def run(
+    args: Command,
     *,
     stop: StopLike = None,
     grace: float = 5.0,
@@ -76,12 +180,14 @@ def run(
         RunTimeout: a TimeoutError and a `subprocess.TimeoutExpired`; the command has ended.
         subprocess.CalledProcessError: with `check`, the exit code was not 0.
         OSError, ValueError, TypeError: the command could not be started, as `subprocess.Popen` raises them.
+        NotImplementedError: this is Windows.
 
-    Works where there is `poll`, not on Windows. Should even SIGKILL not end it, as it hangs in the kernel, it is left
+    Works where a pipe can be waited for, not on Windows. Should even SIGKILL not end it, as it hangs in the kernel, it is left
     behind, and the exit code in the cause is None.
     """
     own = as_stop(stop)
     _check_stop(own)
+    _check_system()
     check_timeout(grace, "grace")
     deadline = deadline_of(timeout)
     if input is not None:
@@ -120,6 +226,11 @@ def run(
 
 
 _check_stop = check  # `run` has a parameter of that name
+
+
+def _check_system() -> None:
+    if not hasattr(os, "O_NONBLOCK"):
+        raise NotImplementedError("this system cannot wait for pipes: use calls.call(subprocess.run, ...)")
 
 
 class _Running:
@@ -169,7 +280,7 @@ class _Running:
         while self._interest:
             self._move(wait_any(self._interest, own, deadline))
         if not self._has_ended():
-            wait_exit(self._child.pid, own, deadline)
+            wait_exit(self._child.pid, self._has_ended, own, deadline)
         self._child.wait()
 
     def end(self, grace: float) -> None:
@@ -214,8 +325,7 @@ class _Running:
         for fd in ready:
             if self._interest[fd] == WRITE:
                 try:
-                    # As much as poll has promised not to block (POSIX, PIPE_BUF).
-                    self._input = self._input[os.write(fd, self._input[: select.PIPE_BUF]) :]
+                    self._input = self._input[os.write(fd, self._input[:_PIPE_PIECE]) :]
                 except BrokenPipeError:  # it does not want the rest
                     self._input = self._input[:0]
                 if not self._input and self._child.stdin is not None:
@@ -230,7 +340,7 @@ class _Running:
         with exit_descriptor(self._child.pid) as exit_fd:
             while not self._has_ended():
                 interest = self._interest if exit_fd is None else {**self._interest, exit_fd: READ}
-                until = deadline if exit_fd is not None else min(deadline, time.monotonic() + _PAUSE)
+                until = deadline if exit_fd is not None else min(deadline, time.monotonic() + PAUSE)
                 try:
                     ready = wait_any(interest, None, until)
                 except TimeoutError:
@@ -241,9 +351,11 @@ class _Running:
         return True
 
     def _has_ended(self) -> bool:
-        # Without reaping it, so that its number remains its own.
         if self._child.returncode is not None:
             return True
+        if not hasattr(os, "waitid"):
+            return self._child.poll() is not None
+        # Without reaping it, so that its number remains its own.
         try:
             return os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         except ChildProcessError:  # reaped by somebody else

@@ -14,12 +14,17 @@ from __future__ import annotations
 import queue
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._stop import StopEvent, _current, as_stop, ever_current, is_async
 from iointerrupt._types import StopLike
 from iointerrupt._wait import READ, Place, ask, check, deadline_of, stops, wait_ready
+
+if TYPE_CHECKING:
+    from iointerrupt._calls.shapes import Source, Target
+
+T = TypeVar("T")
 
 # Seconds for which a reader that was told of an item stands in line for it behind the readers of other processes.
 _TURN = 0.005
@@ -33,6 +38,10 @@ class PutTimeout(queue.Full, TimeoutError):
     """The `timeout=` of a `put` has passed, and the queue is still full."""
 
 
+@overload
+def get(source: queue.Queue[T] | queue.SimpleQueue[T], *, stop: StopLike = None, timeout: float | None = None) -> T: ...
+@overload
+def get(source: Source[T], *, stop: StopLike = None, timeout: float | None = None) -> T: ...
 def get(source: Any, *, stop: StopLike = None, timeout: float | None = None) -> Any:
     """Take an item from a queue, waiting for one: `queue.get()`, which a stop ends.
 
@@ -77,6 +86,12 @@ def get(source: Any, *, stop: StopLike = None, timeout: float | None = None) -> 
         raise GetTimeout("timed out: the queue is empty") from error
 
 
+@overload
+def put(
+    target: queue.Queue[T] | queue.SimpleQueue[T], item: T, *, stop: StopLike = None, timeout: float | None = None
+) -> None: ...
+@overload
+def put(target: Target[T], item: T, *, stop: StopLike = None, timeout: float | None = None) -> None: ...
 def put(target: Any, item: object, *, stop: StopLike = None, timeout: float | None = None) -> None:
     """Put an item into a queue, waiting for room: `queue.put(item)`, which a stop ends.
 

@@ -13,6 +13,8 @@ import os
 import stat
 from collections.abc import Callable
 
+from iointerrupt._files.system import ALWAYS, NOFOLLOW, NONBLOCK
+
 # Of renameat2(2).
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 
@@ -41,7 +43,7 @@ def write_note(path: str, content: bytes, fresh: str) -> None:
         OSError: it cannot be written; what was there is as it was.
     """
     unlink(fresh)
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NOFOLLOW | ALWAYS, 0o600)
     try:
         with open(fd, "wb") as file:
             file.write(content)
@@ -75,7 +77,7 @@ def _renameat2() -> Callable[[str, str], int]:
         import ctypes  # noqa: PLC0415 - it takes a while, and some systems have none
 
         call = ctypes.CDLL(None, use_errno=True).renameat2
-    except (ImportError, OSError, AttributeError):
+    except (ImportError, OSError, AttributeError, TypeError):  # the last is Windows'
         return lambda *_: errno.ENOSYS
 
     def rename(path: str, name: str) -> int:
@@ -94,4 +96,4 @@ def unlink(path: str) -> None:
 
 
 def _open_itself(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    return os.open(path, flags | NOFOLLOW | NONBLOCK)

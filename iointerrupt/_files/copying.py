@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from iointerrupt._errors import Interrupted
 from iointerrupt._files.raw import RawFile, RegularFile, is_stream
+from iointerrupt._files.system import ALWAYS, NONBLOCK
 from iointerrupt._files.wrapped import check_binary, wrap_object
 from iointerrupt._stop import StopEvent, current_stop, use_stop
 from iointerrupt._streams.buffered import BufferedReader, BufferedWriter
@@ -46,6 +47,19 @@ _NOT_THIS_WAY: Final = {
 
 _BUFFERED: Final = (io.BufferedReader, io.BufferedWriter, io.BufferedRandom)
 _OUR_BUFFERED: Final = (BufferedReader, BufferedWriter, BufferedRandom)
+
+# What stands for regular files and nothing else: by the buffer and what is under it. What is read from is not one that is written
+# as well, in whose buffer there may be something for the file.
+_READERS: Final = frozenset({(io.BufferedReader, io.FileIO), (BufferedReader, RegularFile)})
+_WRITERS: Final = frozenset(
+    {
+        (io.BufferedWriter, io.FileIO),
+        (io.BufferedRandom, io.FileIO),
+        (BufferedWriter, RegularFile),
+        (BufferedRandom, RegularFile),
+    }
+)
+_METHODS: Final = frozenset({"read", "read1", "readinto", "readinto1", "write", "seek", "tell", "flush", "fileno"})
 
 
 def puller(source: Any, *, stop: StopEvent | None, timeout: float | None, chunk_size: int) -> Callable[[int], bytes]:
@@ -136,45 +150,50 @@ def _copy_in_kernel(
     chunk_size: int,
     progress: Callable[[int, int | None], object] | None,
 ) -> int:
-    """Copy what the kernel can from where `source` stands, and move both to where that has ended; how many bytes it was.
+    """Copy what the kernel can, from where `source` stands, and move both files behind it; how many bytes that was.
 
     The kernel is told the offsets, so that it moves neither file itself: the objects remember where theirs stands.
     """
-    if _copy_range is None or not (_is_regular(source) and _is_regular(target)):
+    if _copy_range is None or not (_is_regular(source, _READERS) and _is_regular(target, _WRITERS)):
         return 0
     stops = (stop, *(file.stop for file in (source, target) if _is_ours(file)))
-    _check_each(stops, 0)
-    target.flush()
-    start, to, done = source.tell(), target.tell(), 0
-    try:
-        while True:
-            _check_each(stops, done)
-            count = os.copy_file_range(source.fileno(), target.fileno(), chunk_size, start + done, to + done)
-            if not count:
-                return done
-            done += count
-            if progress is not None:
-                progress(done, None)
-    except OSError as error:
-        if error.errno not in _NOT_THIS_WAY:
+    done = 0
+    while True:
+        try:
+            for each in stops:
+                check(each)
+            target.flush()
+        except Interrupted as error:
+            error.transferred = done
             raise
-        return done
-    finally:
-        if done:
-            source.seek(start + done)
-            target.seek(to + done)
+        start, to = source.tell(), target.tell()  # each time: whoever is told of a chunk may move both
+        try:
+            count = os.copy_file_range(source.fileno(), target.fileno(), chunk_size, start, to)
+        except OSError as error:
+            if error.errno not in _NOT_THIS_WAY:
+                raise
+            return done
+        if not count:
+            return done
+        source.seek(start + count)
+        target.seek(to + count)
+        done += count
+        if progress is not None:
+            progress(done, None)
 
 
-def _is_regular(file: Any) -> bool:
-    # As in `_never_blocks`, only what is known to be one.
-    raw = file.raw if type(file) in _BUFFERED or type(file) in _OUR_BUFFERED else file
-    is_plain = type(raw) in (RegularFile, io.FileIO) and not raw.closed
-    return is_plain and stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
-
-
-def _check_each(stops: tuple[StopEvent | None, ...], done: int) -> None:
-    for stop in stops:
-        _check_moved(stop, done)
+def _is_regular(file: Any, buffered: frozenset[tuple[type, type]]) -> bool:
+    # As in `_never_blocks`, only what is known to be one: with these pairs of a buffer and a raw file, or a raw file alone.
+    kind = type(file)
+    is_raw = kind in (RegularFile, io.FileIO)
+    if not is_raw and (kind not in _OUR_BUFFERED and kind not in _BUFFERED):
+        return False
+    raw = file if is_raw else file.raw
+    if not is_raw and (kind, type(raw)) not in buffered:
+        return False
+    # Whoever has replaced a method wants to have it called.
+    replaced = {*getattr(file, "__dict__", ()), *getattr(raw, "__dict__", ())} & _METHODS
+    return not replaced and not raw.closed and stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
 
 
 def copy_file(
@@ -214,7 +233,7 @@ def copy_file(
 
 def open_to_copy(source: Any) -> int:
     # Non-blocking, so that a FIFO shows itself instead of keeping us here.
-    fd = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    fd = os.open(source, os.O_RDONLY | NONBLOCK | ALWAYS)
     kind = os.fstat(fd).st_mode
     if stat.S_ISREG(kind):
         return fd
@@ -274,7 +293,7 @@ def _kernel_sends(source: int, target: int, size: int) -> int:
 _Way = Callable[[int, int, int], int]
 _copy_range: _Way | None = _kernel_copies_range if hasattr(os, "copy_file_range") else None
 # Elsewhere it writes to sockets alone.
-_send: _Way | None = _kernel_sends if sys.platform == "linux" else None
+_send: _Way | None = _kernel_sends if sys.platform == "linux" and hasattr(os, "sendfile") else None
 
 
 def _read_and_write(source: int, target: int, size: int) -> int:

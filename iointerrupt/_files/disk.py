@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from iointerrupt._errors import Interrupted
 from iointerrupt._files.raw import RawFile
+from iointerrupt._files.system import pread, pwrite
 from iointerrupt._helpers import Helpers
 from iointerrupt._stop import StopEvent
 from iointerrupt._streams.feed import with_taken
@@ -242,7 +243,7 @@ class DiskFile(RawFile, io.RawIOBase):
     def _read_chunk(self, size: int) -> bytes:
         self._checkReadable()  # type: ignore[attr-defined]  # as in write
         size, position = min(size, self._chunk_size), self._position
-        data = self._call(lambda fd: os.pread(fd, size, position))
+        data = self._call(lambda fd: pread(fd, size, position))
         self._position += len(data)
         return data
 
@@ -250,7 +251,7 @@ class DiskFile(RawFile, io.RawIOBase):
         position = self._position
 
         def write(fd: int) -> tuple[int, int]:
-            count = os.pwrite(fd, chunk, position)
+            count = pwrite(fd, chunk, position)
             return count, os.fstat(fd).st_size if self._kind == "a" else position + count
 
         count, self._position = self._call(write)

@@ -1,16 +1,18 @@
 """A file that grows beside its place until it is complete: who has it, and whether it can be believed after a crash.
 
-Both downloads and copies keep what came of a file in such a part. It is locked (flock(2)) on itself, so that there is no
+Both downloads and copies keep what came of a file in such a part. It is locked (`_files.locking`) on itself, so that there is no
 further file, and the kernel takes the lock off with the process.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import functools
 import os
 import stat
+
+from iointerrupt._files.locking import LockedError, lock, unlock
+from iointerrupt._files.system import ALWAYS, NOFOLLOW, NONBLOCK
 
 
 class NoFileError(Exception):
@@ -31,8 +33,10 @@ def open_locked(path: str, mode: int) -> int:
         OSError: it cannot be opened.
     """
     while True:
+        if not NOFOLLOW and os.path.islink(path):
+            raise NoFileError(path)
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | NOFOLLOW | NONBLOCK | ALWAYS, mode)
         except OSError as error:
             if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
                 raise NoFileError(path) from None
@@ -53,8 +57,8 @@ def _lock(fd: int, path: str, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise NoFileError(path)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        lock(fd)
+    except LockedError:
         raise TakenError(path) from None
     except OSError as error:
         if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}:
@@ -67,7 +71,7 @@ def close_locked(fd: int) -> None:
     Closing alone would leave the lock to whoever shares the descriptor: a helper that still syncs, a forked child.
     """
     try:
-        fcntl.flock(fd, fcntl.LOCK_UN)
+        unlock(fd)
     except OSError:
         pass  # there are no locks
     os.close(fd)

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from iointerrupt._files.disk import DiskFile, on_disk
 from iointerrupt._files.raw import NOWAIT, RegularFile, StoppableFile, StreamFile, is_stream
+from iointerrupt._files.system import ALWAYS, NONBLOCK, STREAMS_CAN_WAIT, get_blocking, set_blocking
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Parker
 from iointerrupt._stop import StopEvent
@@ -72,13 +73,15 @@ def open_raw(
             fd = opener(file, _flags(mode))
         else:
             fd, kind, first = _open(file, mode, stop, deadline, abandon=abandon_on_stop)
-            nonblocking = not os.get_blocking(fd)
+            nonblocking = not get_blocking(fd)
     try:
         if kind is None:
             kind = _kind_of(fd)
     except (OSError, TypeError):
         return RegularFile(name, mode, **options)  # which says what is wrong with the descriptor
     if is_stream(kind):
+        if not STREAMS_CAN_WAIT:
+            raise _let_go(fd, name, closefd=closefd)
         return StreamFile(name, mode, nonblocking=nonblocking, first=first, **options)
     if abandon_on_stop and stat.S_ISREG(kind):
         options.pop("opener", None)
@@ -86,9 +89,20 @@ def open_raw(
     return RegularFile(name, mode, **options)
 
 
+def _let_go(fd: int, name: Any, *, closefd: bool) -> OSError:
+    # Those that are handed in stay open: nobody has been given an object that could close them.
+    if closefd and fd is not name:
+        os.close(fd)
+    return OSError(
+        errno.EOPNOTSUPP,
+        "this system cannot wait for a pipe or a terminal; files.wrap takes a file object of it, and reads in a helper thread",
+        name,
+    )
+
+
 def _flags(mode: str) -> int:
     access = os.O_RDWR if "+" in mode else os.O_RDONLY if mode[0] == "r" else os.O_WRONLY
-    return _FLAGS[mode[0]] | access | os.O_CLOEXEC
+    return _FLAGS[mode[0]] | access | ALWAYS
 
 
 def _kind_of(fd: int) -> int:
@@ -111,7 +125,7 @@ def _open(
     try:
         first = _await_writer(fd, own, deadline) if mode == "r" else b""
         if NOWAIT:
-            os.set_blocking(fd, True)
+            set_blocking(fd, True)
     except BaseException:
         os.close(fd)
         raise
@@ -121,7 +135,7 @@ def _open(
 def _try_open(path: Any, flags: int) -> tuple[int, int] | None:
     # None if it has to wait for somebody else.
     try:
-        fd = os.open(path, flags | os.O_NONBLOCK, 0o666)
+        fd = os.open(path, flags | NONBLOCK, 0o666)
     except OSError as error:
         if _has_to_wait(error, path):
             return None
@@ -129,7 +143,7 @@ def _try_open(path: Any, flags: int) -> tuple[int, int] | None:
     try:
         kind = _kind_of(fd)
         if not is_stream(kind):
-            os.set_blocking(fd, True)
+            set_blocking(fd, True)
     except BaseException:
         os.close(fd)
         raise

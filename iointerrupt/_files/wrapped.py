@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from iointerrupt._errors import Interrupted, ResourceBusy
 from iointerrupt._files.raw import CHUNK_SIZE, RawFile, RegularFile, StoppableFile, StreamFile, is_stream
+from iointerrupt._files.system import STREAMS_CAN_WAIT
 from iointerrupt._signal import guard
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Parker
@@ -426,9 +427,12 @@ def check_binary(file: Any) -> None:
 
 
 def descriptor_mode(fd: int) -> str:
-    """What an open descriptor can be used for, as a mode for `io.FileIO`."""
-    import fcntl  # noqa: PLC0415 - nobody else pays for it
-
+    """What an open descriptor can be used for, as a mode for `io.FileIO`; where the system does not say, both."""
+    try:
+        import fcntl  # noqa: PLC0415 - nobody else pays for it
+    except ImportError:
+        os.fstat(fd)  # raises if it is not open
+        return "r+"
     access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
     return {os.O_RDONLY: "r", os.O_WRONLY: "w"}.get(access, "r+")
 
@@ -436,6 +440,8 @@ def descriptor_mode(fd: int) -> str:
 def _descriptor_tells(file: Any) -> bool:
     raw = getattr(file, "raw", file)
     if isinstance(raw, io.FileIO):
+        if not STREAMS_CAN_WAIT and is_stream(os.fstat(raw.fileno()).st_mode):
+            return False
         return raw is file or hasattr(file, "read1") or hasattr(file, "write")
     socket = sys.modules.get("socket")  # whoever made a file of a socket has it loaded
     if socket is None or not isinstance(raw, socket.SocketIO):

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import http.client
 import io
-import socket
 from typing import TYPE_CHECKING, Any
 
 from urllib3.exceptions import IncompleteRead
@@ -112,7 +111,7 @@ class _Arrived(io.RawIOBase):
                 raise self._error
             return self._sock.recv_into(buffer)
         try:
-            return self._sock.recv_into(buffer, 0, socket.MSG_DONTWAIT)
+            return self._sock._ii_receive_now(buffer)
         except (BlockingIOError, Interrupted):
             return None  # a stop that is set will be so at the next read
         except OSError as error:

@@ -13,11 +13,8 @@ Ownership: an answer, its connection, its pipe and its buffer belong to the one 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import socket
 import ssl
-import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -25,6 +22,7 @@ import requests
 from urllib3.exceptions import IncompleteRead, ProtocolError, ReadTimeoutError, SSLError
 
 from iointerrupt._errors import Interrupted
+from iointerrupt._files.system import pwrite
 from iointerrupt._http.body import _as_requests_says_it
 from iointerrupt._http.pool import HTTPConnectionPool
 from iointerrupt._sockets.socket import Socket
@@ -33,8 +31,7 @@ from iointerrupt._wait import READ, check
 _MOST = 1 << 20  # of a pipe, where the system's limit is not lower, and of a buffer
 _LEAST_SPLICED = 1 << 17  # for a body with fewer bytes to come, a pipe is not worth its making
 _LARGEST_READ = 1 << 18  # more at a time is slower: see `body`; and records of TLS stay in the processor's cache
-_NOWAIT = int(socket.MSG_DONTWAIT)
-_SPLICE_FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK if sys.platform == "linux" else 0
+_SPLICE_FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK if hasattr(os, "splice") else 0
 
 # How a socket or a file says that it takes no part in splice; and a kernel, or a sandbox, that it has none.
 _NO_SPLICE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
@@ -54,6 +51,8 @@ class Pipe:
     """What the kernel moves bytes through. It is empty between two calls."""
 
     def __init__(self) -> None:
+        import fcntl  # noqa: PLC0415 - it is where splice is
+
         self.reader, self.writer = os.pipe()
         try:
             fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, _MOST)
@@ -258,7 +257,7 @@ class LeanAnswer:
                 self._drain(self._pipe.reader, fd, offset, taken)
                 return taken
         buffer = self._buffer_of(want)
-        taken = self._sock.recv_into(buffer, 0, 0 if self._is_tls else _NOWAIT)
+        taken = self._sock.recv_into(buffer) if self._is_tls else self._sock._ii_receive_now(buffer)
         _store(fd, buffer[:taken], offset)
         return taken
 
@@ -310,7 +309,7 @@ def _store(fd: int, octets: memoryview, offset: int, *, before: int = 0) -> None
     done = 0
     try:
         while done < len(octets):
-            done += os.pwrite(fd, octets[done:] if done else octets, offset + done)
+            done += pwrite(fd, octets[done:] if done else octets, offset + done)
     except OSError as error:
         raise _refused(error, before + done) from error
 

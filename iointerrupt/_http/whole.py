@@ -36,7 +36,11 @@ class Response(requests.Response):
         """
         kept: Any = self._content  # requests keeps to itself whether it was read, and what; False is for not yet
         if kept is False and not self._content_consumed and is_from_network(self.raw):  # type: ignore[attr-defined]  # as above
-            self._content = b"".join(self._pieces())
+            try:
+                self._content = b"".join(self._pieces())
+            except Interrupted as error:
+                error.transferred = error.partial = None  # of one piece of it
+                raise
         return super().content
 
     def _pieces(self) -> Iterator[bytes]:

@@ -42,7 +42,7 @@ def _stoppable_wait(original: Any) -> Any:
     def wait(self: subprocess.Popen[Any], timeout: float | None = None) -> int:
         if _current.get() is not None and waits(timeout) and self.poll() is None:
             try:
-                wait_exit(self.pid, None, deadline(timeout))
+                wait_exit(self.pid, lambda: self.poll() is not None, None, deadline(timeout))
             except TimeoutError:
                 if self.poll() is None:
                     raise subprocess.TimeoutExpired(self.args, timeout or 0) from None

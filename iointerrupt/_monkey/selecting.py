@@ -23,9 +23,11 @@ from iointerrupt._monkey.loops import note_told, stop_for_select
 from iointerrupt._monkey.patches import Patch, Unbound
 from iointerrupt._monkey.timeouts import waits_in_kernel
 from iointerrupt._signal.blocked import Blocked
+from iointerrupt._signal.wake import Wake
 from iointerrupt._stop import StopEvent
 from iointerrupt._wait import MAX_MILLISECONDS, PAUSE_WITHOUT_WAKE, milliseconds, sooner
 
+_select: Any = select.select
 _new_poll: Any = getattr(select, "poll", None)
 
 
@@ -92,6 +94,9 @@ def _as_can_be_read_twice(files: Any) -> Any:
 
 def _poll_all(rlist: Any, wlist: Any, xlist: Any, stop: StopEvent, timeout: float | None) -> bool:
     """Wait for these and the stop; whether there was something."""
+    if _new_poll is None:
+        wakes, longest = _wake_of(stop)
+        return any(map(len, _select([*rlist, *wakes], wlist, xlist, sooner(timeout, longest))))
     poller = _new_poll()
     interest: dict[int, int] = {}
     for files, events in ((rlist, select.POLLIN), (wlist, select.POLLOUT), (xlist, select.POLLPRI)):
@@ -135,18 +140,27 @@ class StoppablePoll:
 def _registered(poller: Any, stop: StopEvent) -> Iterator[tuple[int, float | None]]:
     """The descriptor of the stop, which is registered in a poll object meanwhile, and the longest time to poll.
 
+    Both are as in `_wake_of`; the descriptor is -1 where there is none.
+    """
+    wakes, longest = _wake_of(stop)
+    for wake in wakes:
+        poller.register(wake.fileno(), select.POLLIN)
+    try:
+        yield next((wake.fileno() for wake in wakes), -1), longest
+    finally:
+        for wake in wakes:
+            poller.unregister(wake.fileno())
+
+
+def _wake_of(stop: StopEvent) -> tuple[list[Wake], float | None]:
+    """What has the descriptor of the stop, and the longest time to wait.
+
     That is no limit, unless no descriptor is left to be woken by: then the stop is looked at again and again.
     """
     try:
-        wake = stop._latch.wake()
+        return [stop._latch.wake()], None
     except OSError:
-        yield -1, PAUSE_WITHOUT_WAKE
-        return
-    poller.register(wake.fileno(), select.POLLIN)
-    try:
-        yield wake.fileno(), None
-    finally:
-        poller.unregister(wake.fileno())
+        return [], PAUSE_WITHOUT_WAKE
 
 
 class StoppableEpoll:

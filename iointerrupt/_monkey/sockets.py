@@ -4,7 +4,8 @@
 original for whoever has no stop, and code that uses the bare descriptor must find it in the mode that it expects. So the
 kernel's mode follows the timeout, as the standard class has it: blocking with None. A call without a stop is that of the C class,
 at its speed. All others are `Socket`'s: an attempt with MSG_DONTWAIT, which waits in no mode, and then the wait. Where the system
-call takes no such flag (`accept`, `connect`), the mode is changed for that one call.
+call takes no such flag (`accept`, `connect`), the mode is changed for that one call. Where there is none at all, on Windows, it is
+non-blocking from the first call with a stop on, and code that uses the bare descriptor has to expect that.
 
 The C class waits before each attempt for as long as its timeout says, and no flag keeps it from that. So the first call with a
 stop takes the timeout from the C object, for good (`_ii_is_stock`): from then on it is kept in Python, as in `Socket`, and calls without a
@@ -30,7 +31,7 @@ from threading import get_ident
 from typing import Any
 
 from iointerrupt._monkey.patches import Patch, Unbound
-from iointerrupt._sockets.base import StandardSocket, parse_timeout
+from iointerrupt._sockets.base import NOWAIT, StandardSocket, parse_timeout
 from iointerrupt._sockets.dns import in_helper, stoppable_getaddrinfo
 from iointerrupt._sockets.socket import Socket
 from iointerrupt._sockets.tls import SSLSocket
@@ -106,7 +107,7 @@ class PatchedSocket(Socket, metaclass=_AnySocket):
 
     def _ii_keep_timeout(self) -> None:
         self._ii_is_stock = False
-        if self._ii_own_timeout:
+        if self._ii_own_timeout or not NOWAIT:
             _settimeout(self, 0.0)
 
     def _ii_make_nonblocking(self) -> None:
@@ -133,7 +134,7 @@ class PatchedSocket(Socket, metaclass=_AnySocket):
                 self._ii_keep_timeout()
             return
         seconds = parse_timeout(value)
-        _settimeout(self, None if seconds is None else 0.0)
+        _settimeout(self, None if seconds is None and NOWAIT else 0.0)
         self._ii_own_timeout = seconds
 
     def setblocking(self, flag: bool, /) -> None:  # noqa: FBT001 - the signature is the standard library's
@@ -145,7 +146,7 @@ class PatchedSocket(Socket, metaclass=_AnySocket):
         """For one system call that does not wait. A thread that comes meanwhile tries again; see `_ii_check_mode`."""
         fd = self._ii_descriptor()
         with _mode:
-            if not os.get_blocking(fd):
+            if not NOWAIT or not os.get_blocking(fd):
                 yield
                 return
             os.set_blocking(fd, False)
@@ -190,20 +191,24 @@ class PatchedSocket(Socket, metaclass=_AnySocket):
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         """As `socket.socket.sendall`."""
         # With a timeout not the C class's, which would not say how much was sent if another thread took the timeout from it.
-        if self._ii_own_timeout is None and self._ii_stop is None and _current_stop() is None:
+        is_plain = self._ii_own_timeout is None and self._ii_stop is None and _current_stop() is None
+        if is_plain and (NOWAIT or self._ii_is_stock):
             _sendall(self, data, flags)
         else:
+            if self._ii_is_stock and self._ii_has_stop():
+                self._ii_keep_timeout()
             _our_sendall(self, data, flags)
 
     connect = _stock_unless_stopped("connect")
     connect_ex = _stock_unless_stopped("connect_ex")
     recvfrom = _stock_unless_stopped("recvfrom")
     recvfrom_into = _stock_unless_stopped("recvfrom_into")
-    recvmsg = _stock_unless_stopped("recvmsg")
-    recvmsg_into = _stock_unless_stopped("recvmsg_into")
     send = _stock_unless_stopped("send")
     sendto = _stock_unless_stopped("sendto")
-    sendmsg = _stock_unless_stopped("sendmsg")
+    if hasattr(StandardSocket, "recvmsg"):
+        recvmsg = _stock_unless_stopped("recvmsg")
+        recvmsg_into = _stock_unless_stopped("recvmsg_into")
+        sendmsg = _stock_unless_stopped("sendmsg")
 
     def accept(self) -> tuple[Any, Any]:
         """As `socket.socket.accept`."""
@@ -235,6 +240,10 @@ class PatchedSocket(Socket, metaclass=_AnySocket):
     def _ii_receive(self, buffer: memoryview, own: StopEvent | None, timeout: float | None) -> int:
         self._ii_keep_timeout()
         return super()._ii_receive(buffer, own, timeout)
+
+    def _ii_receive_now(self, buffer: Any) -> int:
+        self._ii_keep_timeout()
+        return super()._ii_receive_now(buffer)
 
     def _ii_send_some(self, data: memoryview) -> int:
         self._ii_keep_timeout()

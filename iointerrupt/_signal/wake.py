@@ -11,12 +11,11 @@ call, and so may be called from a signal handler.
 from __future__ import annotations
 
 import os
-import sys
 import weakref
 
 _live: weakref.WeakSet[Wake] = weakref.WeakSet()
 
-if sys.platform == "linux":
+if hasattr(os, "eventfd"):
 
     def _make() -> tuple[int, int]:
         fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -25,18 +24,45 @@ if sys.platform == "linux":
     def _write(fd: int) -> None:
         os.eventfd_write(fd, 1)
 
-else:  # pragma: no cover - the other platforms' half of a choice that a run sees one side of
+    _read, _close = os.read, os.close
+
+else:
+    # The class in C: that of `socket` may be one that a program has put in its place, and it takes an import that is heavy.
+    import _socket
+
+    _ends: dict[int, _socket.socket] = {}  # on Windows the number of a socket is none that os.read and os.write know
 
     def _make() -> tuple[int, int]:
-        import socket  # noqa: PLC0415 - only where there is no eventfd
-
-        reader, writer = socket.socketpair()
-        reader.setblocking(False)
-        writer.setblocking(False)
-        return reader.detach(), writer.detach()
+        pair = _socketpair()
+        for end in pair:
+            end.setblocking(False)
+            _ends[end.fileno()] = end
+        return pair[0].fileno(), pair[1].fileno()
 
     def _write(fd: int) -> None:
-        os.write(fd, b"\0")
+        _ends[fd].send(b"\0")
+
+    def _read(fd: int, size: int) -> bytes:
+        return _ends[fd].recv(size)
+
+    def _close(fd: int) -> None:
+        _ends.pop(fd).close()
+
+    def _socketpair() -> tuple[_socket.socket, _socket.socket]:
+        if hasattr(_socket, "socketpair"):
+            return _socket.socketpair()
+        listener = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+        try:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(1)
+            writer = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+            writer.connect(listener.getsockname())
+            reader = _socket.socket(fileno=listener._accept()[0])  # type: ignore[attr-defined]  # as in `_sockets.socket`
+        finally:
+            listener.close()
+        if reader.getpeername() != writer.getsockname():
+            raise ConnectionError("another process has connected to a socket pair")
+        return reader, writer
 
 
 class Wake:
@@ -68,7 +94,7 @@ class Wake:
         """Make it unreadable again."""
         self._is_set = False
         try:
-            while os.read(self._reader, 4096):
+            while _read(self._reader, 4096):
                 pass
         except BlockingIOError:
             pass
@@ -83,7 +109,7 @@ class Wake:
             return
         for new, old in {(reader, self._reader), (writer, self._writer)}:
             os.dup2(new, old, inheritable=False)
-            os.close(new)
+            _close(new)
         if self._is_set:
             self.set()
 
@@ -91,7 +117,7 @@ class Wake:
         # getattr: __init__ may have failed for want of descriptors.
         for fd in {getattr(self, "_reader", -1), getattr(self, "_writer", -1)} - {-1}:
             try:
-                os.close(fd)
+                _close(fd)
             except OSError:  # closed by code that closes every descriptor, as daemons do
                 pass
 

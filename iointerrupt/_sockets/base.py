@@ -38,6 +38,10 @@ T = TypeVar("T")
 #: The standard class, also where a program has put ours in its place.
 StandardSocket = socket.socket
 
+#: The flag with which a transfer does not wait, in whatever mode the descriptor is, as a plain number; 0 where there is none,
+#: on Windows. There no mode can be asked for either, and every socket of ours is non-blocking, also one that others share.
+NOWAIT = int(getattr(socket, "MSG_DONTWAIT", 0))
+
 _gettimeout, _settimeout, _detach = StandardSocket.gettimeout, StandardSocket.settimeout, StandardSocket.detach
 
 
@@ -115,7 +119,7 @@ class BaseSocket(socket.socket):
         # the second the constructor takes that as done: see `_over_descriptor` in `sockets`.
         self._ii_own_timeout = _gettimeout(self)
         self._ii_made = False
-        if fileno is None:
+        if fileno is None or not NOWAIT:
             self._ii_make_nonblocking()
         elif self._ii_own_timeout:
             _settimeout(self, 0.0)
@@ -156,12 +160,12 @@ class BaseSocket(socket.socket):
             self._ii_descriptor()  # raises if it is closed; clients of databases set the same one before each read
             return
         seconds = parse_timeout(value)
-        os.get_blocking(self._ii_descriptor())  # raises if somebody has closed the bare descriptor
+        check_open(self._ii_descriptor())
         self._ii_own_timeout = seconds
 
     def setblocking(self, flag: bool, /) -> None:  # noqa: FBT001 - the signature is the standard library's
         """Set the timeout to None (True) or 0 (False)."""
-        os.get_blocking(self._ii_descriptor())  # as above
+        check_open(self._ii_descriptor())
         self._ii_own_timeout = None if flag else 0.0
 
     def getblocking(self) -> bool:
@@ -234,7 +238,7 @@ class BaseSocket(socket.socket):
         made, blocking = self._ii_made, self._ii_own_timeout is None
         fd = super().detach()
         if made and blocking and fd >= 0:
-            os.set_blocking(fd, True)
+            _make_blocking(fd)
         return fd
 
     def _real_close(self) -> None:
@@ -265,7 +269,26 @@ class BaseSocket(socket.socket):
                 fd = self._ii_unclosed.pop()
             except IndexError:  # somebody else has come here at the same moment
                 return
-            os.close(fd)
+            socket.close(fd)
+
+
+if NOWAIT:
+    #: Raises an OSError if somebody has closed the bare descriptor.
+    check_open: Callable[[int], object] = os.get_blocking
+
+    def _make_blocking(fd: int) -> None:
+        os.set_blocking(fd, True)
+
+else:  # where os knows nothing of sockets
+
+    def check_open(fd: int) -> object:
+        """Raises an OSError if somebody has closed the bare descriptor."""
+        return StandardSocket(fileno=fd).detach()
+
+    def _make_blocking(fd: int) -> None:
+        bare = StandardSocket(fileno=fd)
+        _settimeout(bare, None)
+        _detach(bare)
 
 
 _process = object()

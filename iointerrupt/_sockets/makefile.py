@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
+from iointerrupt._sockets.base import BaseSocket
 from iointerrupt._stop import _current, as_stop
 from iointerrupt._streams.buffered import BufferedReader, BufferedWriter, Reading
 from iointerrupt._streams.pair import BufferedRWPair
@@ -17,17 +18,61 @@ from iointerrupt._streams.text import open_text
 from iointerrupt._wait import check
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+    from iointerrupt._sockets.shapes import Read, ReadWrite, Rest, Text, Write
     from iointerrupt._sockets.socket import Socket
     from iointerrupt._stop import StopEvent
+    from iointerrupt._streams.text import TextFile
     from iointerrupt._types import StopLike
 
 _get_current = _current.get
 _c_read, _c_readline = io.BufferedReader.read, io.BufferedReader.readline
 
 
-def open_over(
+class MakesFiles(BaseSocket):
+    """A socket with files over it."""
+
+    __slots__ = ()
+
+    # As typeshed has it for socket.socket.
+
+    @overload
+    def makefile(self, mode: Read | Write | ReadWrite, buffering: Literal[0], **rest: Unpack[Rest]) -> SocketFile: ...
+    @overload
+    def makefile(
+        self, mode: ReadWrite, buffering: Literal[-1, 1] | None = None, **rest: Unpack[Rest]
+    ) -> SocketPair: ...
+    @overload
+    def makefile(self, mode: Read, buffering: Literal[-1, 1] | None = None, **rest: Unpack[Rest]) -> SocketReader: ...
+    @overload
+    def makefile(
+        self, mode: Write, buffering: Literal[-1, 1] | None = None, **rest: Unpack[Rest]
+    ) -> BufferedWriter: ...
+    @overload
+    def makefile(self, mode: Read | Write | ReadWrite, buffering: int, **rest: Unpack[Rest]) -> io.IOBase: ...
+    @overload
+    def makefile(self, mode: Text = "r", buffering: int | None = None, **rest: Unpack[Rest]) -> TextFile: ...
+    def makefile(
+        self,
+        mode: str = "r",
+        buffering: int | None = None,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> Any:
+        """A file over the socket, as `socket.socket.makefile` gives, which a stop or a timeout costs no byte.
+
+        It stops as the socket does. What an interrupted read had taken is in `Interrupted.partial`, and after a timeout
+        it can be read on, where a file over a `socket.socket` refuses to.
+        """
+        return _open_over(cast("Socket", self), mode, buffering, encoding=encoding, errors=errors, newline=newline)
+
+
+def _open_over(
     sock: Socket,
     mode: str,
     buffering: int | None,

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from iointerrupt._errors import Interrupted
-from iointerrupt._sockets.base import BaseSocket, Pauses, StandardSocket
+from iointerrupt._sockets.base import NOWAIT, Pauses, StandardSocket
 from iointerrupt._sockets.dns import numeric
-from iointerrupt._sockets.makefile import open_over
+from iointerrupt._sockets.makefile import MakesFiles
 from iointerrupt._sockets.sendfile import send_by_chunks, send_by_kernel
 from iointerrupt._sockets.sending import SendTimeout, SendWaits
 from iointerrupt._stop import StopEvent
@@ -37,16 +37,21 @@ _recv, _recv_into, _recvfrom, _recvfrom_into = (
     StandardSocket.recvfrom,
     StandardSocket.recvfrom_into,
 )
-_recvmsg, _recvmsg_into = StandardSocket.recvmsg, StandardSocket.recvmsg_into
-_send, _sendto, _sendmsg = StandardSocket.send, StandardSocket.sendto, StandardSocket.sendmsg
+_send, _sendto = StandardSocket.send, StandardSocket.sendto
+if hasattr(StandardSocket, "recvmsg"):  # not on Windows: see the end
+    _recvmsg, _recvmsg_into, _sendmsg = StandardSocket.recvmsg, StandardSocket.recvmsg_into, StandardSocket.sendmsg
 
 # As plain numbers: combining the standard library's enumerations costs more than some system calls.
-_NOWAIT, _WAITALL, _PEEK = int(socket.MSG_DONTWAIT), int(socket.MSG_WAITALL), int(socket.MSG_PEEK)
+_NOWAIT, _WAITALL, _PEEK = NOWAIT, int(socket.MSG_WAITALL), int(socket.MSG_PEEK)
 # With these in its flags a transfer that would block raises BlockingIOError, as it does on any socket.
 _NEVER_WAITS = _NOWAIT | int(getattr(socket, "MSG_ERRQUEUE", 0))
+# How connect(2) says that it goes on: by the second where an earlier call was interrupted, and by the third on Windows.
+_IN_PROGRESS = {errno.EINPROGRESS, errno.EALREADY, getattr(errno, "WSAEWOULDBLOCK", errno.EINPROGRESS)}
+# On Linux alone, another connect(2) tells what has become of the first.
+_ASKS_BY_CONNECTING = sys.platform == "linux"
 
 
-class Socket(BaseSocket):
+class Socket(MakesFiles):
     """A `socket.socket` whose blocking methods end when a stop is set: its own, or the current one.
 
     Args:
@@ -118,14 +123,13 @@ class Socket(BaseSocket):
             return error
         if error == errno.EAGAIN and self.family == getattr(socket, "AF_UNIX", None):
             error = self._ii_connect_to_full_backlog(address, own, deadline)
-        # EALREADY: an earlier call was interrupted and its attempt still goes on.
-        while error in (errno.EINPROGRESS, errno.EALREADY):
+        while error in _IN_PROGRESS:
             self._ii_wait(WRITE, own, deadline)
             error = self._ii_connect_outcome(address)
         return error
 
     def _ii_connect_outcome(self, address: Any) -> int:
-        if sys.platform != "linux":
+        if not _ASKS_BY_CONNECTING:
             return self.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         # The same question, but Linux then also considers the attempt as done: as after a connect that has blocked, another
         # one finds the connection (EISCONN), or begins anew after an error.
@@ -296,6 +300,14 @@ class Socket(BaseSocket):
             pass
         deadline = None if timeout is None else time.monotonic() + timeout
         return self._ii_retry(READ, own, deadline, _recv_into, buffer, 0, _NOWAIT)
+
+    def _ii_receive_now(self, buffer: WriteableBuffer) -> int:
+        """`recv_into` that raises BlockingIOError where it would wait."""
+        check(self._ii_stop)
+        if self._ii_kept_error is not None:
+            self._ii_raise_kept_error()
+        self._ii_has_asked = False
+        return _recv_into(self, buffer, 0, _NOWAIT)
 
     def _ii_waits_for_all(self, flags: int) -> bool:
         # The kernel obeys MSG_WAITALL on blocking streams only, and a timeout has always made a socket non-blocking.
@@ -469,20 +481,6 @@ class Socket(BaseSocket):
         """Send without waiting, whatever the stops say."""
         return _send(self, data, _NOWAIT)
 
-    # The object
 
-    def makefile(
-        self,
-        mode: str = "r",
-        buffering: int | None = None,
-        *,
-        encoding: str | None = None,
-        errors: str | None = None,
-        newline: str | None = None,
-    ) -> Any:
-        """A file over the socket, as `socket.socket.makefile` gives, which a stop or a timeout costs no byte.
-
-        It stops as the socket does. What an interrupted read had taken is in `Interrupted.partial`, and after a timeout
-        it can be read on, where a file over a `socket.socket` refuses to.
-        """
-        return open_over(self, mode, buffering, encoding=encoding, errors=errors, newline=newline)
+if not hasattr(StandardSocket, "recvmsg"):  # whoever asks for them that way finds none on ours either
+    del Socket.recvmsg, Socket.recvmsg_into, Socket.sendmsg

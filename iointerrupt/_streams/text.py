@@ -118,7 +118,7 @@ class _TextFeed:
             self.buffer.flush()
 
 
-class _Text(io.TextIOWrapper):
+class TextFile(io.TextIOWrapper):
     """What the two kinds of text have in common: the stop, and writing."""
 
     __slots__ = ("_source", "_text_feed")
@@ -159,7 +159,7 @@ class _Text(io.TextIOWrapper):
         """The binary object under this one."""
         return self._text_feed.buffer
 
-    closed = property(operator.attrgetter("_source.closed"))
+    closed: bool = property(operator.attrgetter("_source.closed"))  # type: ignore[assignment]  # a property to checkers too
 
     def readlines(self, hint: int | None = -1, /) -> list[str]:  # type: ignore[override]  # as io.TextIOBase has it
         """All lines, or as many as it takes to reach `hint` characters; `partial` is those before the stop, joined."""
@@ -240,7 +240,7 @@ class _Text(io.TextIOWrapper):
             feed.errors.pop(get_ident(), None)
 
 
-class SeekableText(_Text):
+class SeekableText(TextFile):
     """Text of a regular file, or text that is only written."""
 
     __slots__ = ("_line_end",)
@@ -314,7 +314,7 @@ class SeekableText(_Text):
         return "".join(parts)
 
 
-class StreamText(_Text):
+class StreamText(TextFile):
     """Text of a pipe, a terminal or a socket: what may keep a read waiting."""
 
     __slots__ = ("_ahead", "_at", "_decoder", "_newline", "_unhanded")

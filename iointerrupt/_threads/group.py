@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from contextvars import Token
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from iointerrupt._errors import Interrupted
 from iointerrupt._signal.blocked import Blocked
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from iointerrupt._types import StopLike
 
+P = ParamSpec("P")
+
 # Seconds in which a thread whose run is over is gone, unless a signal handler waits that has interrupted `threading` itself.
 _GONE_WITHIN = 1.0
 
@@ -47,8 +49,6 @@ _NEW, _OPEN, _ENDED = "new", "open", "ended"
 
 class ThreadGroup:
     """A block that ends when all the threads started in it have ended, and in which the first failure stops the others.
-
-    ::
 
         with ThreadGroup() as group:
             for url in urls:
@@ -83,7 +83,7 @@ class ThreadGroup:
     """
 
     def __init__(self, stop: StopLike = None) -> None:
-        self.event = _GroupEvent(stop, current_stop())
+        self.event: _GroupEvent = _GroupEvent(stop, current_stop())
         self._state = _NEW
         self._pid = os.getpid()
         self._body: threading.Thread | None = None
@@ -99,7 +99,7 @@ class ThreadGroup:
         self._was_cut_short = False  # a member has not completed because of the group's stop
         self._waiting: dict[Parker, Callable[[], bool]] = {}
 
-    def start(self, fn: Callable[..., object], /, *args: Any, **kwargs: Any) -> Thread:
+    def start(self, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Thread:
         """Run `fn(*args, **kwargs)` in a new member of the group.
 
         Any thread may call it until the block has been left; members too, while the body is waiting for them.

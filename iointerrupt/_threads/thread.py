@@ -52,6 +52,8 @@ class Thread(threading.Thread):
         daemon: bool | None = None,
         stop: StopLike = None,
     ) -> None:
+        if group is not None:  # the place of a function that somebody meant to be run
+            raise TypeError(f"group must be None, as in threading.Thread, not {group!r}; what to run is `target=`")
         if target is not None and not callable(target):
             raise TypeError(f"target must be callable, not {type(target).__name__}")
         super().__init__(group, target, name, args, kwargs, daemon=daemon)

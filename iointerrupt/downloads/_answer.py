@@ -6,7 +6,6 @@ chunked or coded, sessions with adapters or hooks of their own, and those that a
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 import zlib
@@ -19,6 +18,7 @@ import urllib3.exceptions
 
 from iointerrupt import http
 from iointerrupt._errors import DownloadError, Interrupted
+from iointerrupt._files.system import pwrite
 from iointerrupt._http import lean
 from iointerrupt._http.body import socket_of
 from iointerrupt._http.lean import TargetError
@@ -188,7 +188,7 @@ class Requested:
         rest = memoryview(some)
         try:
             while rest:
-                rest = rest[os.pwrite(fd, rest, offset + len(some) - len(rest)) :]
+                rest = rest[pwrite(fd, rest, offset + len(some) - len(rest)) :]
         except OSError as error:
             refused = TargetError(f"cannot write: {error.strerror}")
             refused.transferred = len(some) - len(rest)

@@ -66,8 +66,8 @@ def download(
             with adapters of its own does so only as far as these do.
         progress: called with a `Progress` at each change of state, and while bytes come at most every 50 ms. What it raises
             ends the download.
-        checksum, resume, overwrite, update, segments, retries, backoff, retry_after_max, timeout, deadline, min_speed,
-            min_speed_time, max_rate, max_size, mirrors, headers, preallocate: see `Options`.
+
+    All other arguments are those of `Options`.
 
     Raises:
         DownloadError: it cannot be done; see the kinds of it.

@@ -63,7 +63,9 @@ class Download(Future[Downloaded]):
         progress: Callable[[Progress], object] | None,
     ) -> None:
         super().__init__()
-        self.url, self.dest, self.priority = url, dest, priority
+        self.url: str = url
+        self.dest: Destination = dest
+        self.priority: float = priority
         self._manager = manager
         self._options = options
         self._meter = Meter(url, progress)

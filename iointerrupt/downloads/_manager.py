@@ -25,7 +25,7 @@ import sys
 import threading
 from collections.abc import Callable
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 from iointerrupt import calls
 from iointerrupt._errors import Interrupted
@@ -47,13 +47,13 @@ if TYPE_CHECKING:
 
     import requests
 
+    from iointerrupt.downloads._shapes import Changes
+
 T = TypeVar("T")
 
 # How often to look whether another thread is wanted (seconds): where all that there are wait, so many times in a row, or are
 # at the same downloads for as long as this (seconds).
 _RAMP, _WAITING, _LONG = 0.002, 3, 0.05
-
-_Starter = Callable[[], None]
 
 
 class _Lock:
@@ -155,7 +155,7 @@ class DownloadManager:
         priority: float = 0,
         stop: StopLike = None,
         progress: Callable[[Progress], object] | None = None,
-        **options: Any,
+        **options: Unpack[Changes],
     ) -> Download:
         """Queue a download.
 
@@ -295,7 +295,7 @@ class DownloadManager:
         if start is not None:
             start()
 
-    def _ask_idle(self, download: Download, wanted: Wanted) -> _Starter | None:
+    def _ask_idle(self, download: Download, wanted: Wanted) -> Callable[[], None] | None:
         # With the lock held, of one that no thread has.
         place = download._place
         if wanted is Wanted.STOP and place is not Place.ENDED:
@@ -323,13 +323,13 @@ class DownloadManager:
 
     # These are called with the lock held
 
-    def _enqueue(self, download: Download) -> _Starter | None:
+    def _enqueue(self, download: Download) -> Callable[[], None] | None:
         """Let it wait for its turn; return what starts the thread that it takes, to be called without the lock."""
         download._wanted = Wanted.NOTHING_ELSE
         self._queue.push(download)
         return self._starter()
 
-    def _starter(self) -> _Starter | None:
+    def _starter(self) -> Callable[[], None] | None:
         if not self._threads:
             return self._worker()
         if self._threads < self._jobs and not self._is_ramping:
@@ -337,7 +337,7 @@ class DownloadManager:
             return self._start_ramp
         return None
 
-    def _worker(self) -> _Starter:
+    def _worker(self) -> Callable[[], None]:
         self._threads += 1
         return self._start_worker
 
@@ -430,7 +430,7 @@ class DownloadManager:
             if isinstance(failure, Interrupted) and failure.reason is None:
                 failure.reason = download._reason  # of a stop after a pause
         may_pause = failure is not None and is_stop(failure) and not self._is_stopped(download)
-        start: _Starter | None = None
+        start: Callable[[], None] | None = None
         with self._lock:
             pauses = may_pause and download._wanted in (Wanted.PAUSE, Wanted.RESUME)
             if pauses and download._wanted is Wanted.RESUME:

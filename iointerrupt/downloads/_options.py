@@ -7,12 +7,15 @@ import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from iointerrupt._errors import DownloadError
 from iointerrupt._stop import check_timeout
 from iointerrupt.downloads._errors import without_credentials
+
+if TYPE_CHECKING:
+    from iointerrupt.downloads._shapes import Changes
 
 
 class State(StrEnum):
@@ -197,7 +200,7 @@ class Options:
         if self.min_speed and self.max_rate and self.max_rate < self.min_speed:
             raise ValueError(f"max_rate ({self.max_rate:g}) is below min_speed ({self.min_speed:g})")
 
-    def but(self, changes: Mapping[str, Any]) -> Options:
+    def but(self, changes: Changes) -> Options:
         """The same with some of them replaced.
 
         Raises:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 from iointerrupt._files.beside import rename_new, unlink
 from iointerrupt._files.growing import NoFileError, TakenError, boot, close_locked, is_at, open_locked
+from iointerrupt._files.system import RENAMES_OPEN_FILES, bytes_left, bytes_taken, datasync, sync_folder
 from iointerrupt._helpers import run_in_thread
 from iointerrupt._stop import StopEvent
 from iointerrupt.downloads._errors import DestinationBusy, DestinationExists, DiskFull, WriteFailed
@@ -99,7 +100,7 @@ class Part:
             if self._has_record:
                 # It must be gone for good before a byte of another version is written: after a power cut it would vouch for that.
                 unlink(self._record_path)
-                _sync_folder(self._record_path)
+                sync_folder(os.path.dirname(self._record_path) or os.curdir)
                 self._has_record = False
             if self._has_bytes:
                 os.ftruncate(self.fd, 0)
@@ -132,12 +133,10 @@ class Part:
             DiskFull: it cannot.
         """
         with refusals(self.path):
-            missing = size - os.fstat(self.fd).st_blocks * 512
-            disk = os.fstatvfs(self.fd)
-            if missing > disk.f_bavail * disk.f_frsize:
-                free = disk.f_bavail * disk.f_frsize
+            missing = size - bytes_taken(self.fd)
+            if missing > (free := bytes_left(self.fd, self.path)):
                 raise DiskFull(f"{self.path} needs {missing:,} more bytes, and the disk has {free:,} left")
-            if preallocate and missing > 0:
+            if preallocate and missing > 0 and hasattr(os, "posix_fallocate"):
                 self._has_bytes = True
                 os.posix_fallocate(self.fd, 0, size)
 
@@ -290,14 +289,15 @@ class Part:
                 os.ftruncate(self.fd, size)
             # The name must not get to the disk before the bytes do.
             if size <= _SYNCED_AT_ONCE:
-                os.fdatasync(self.fd)
+                datasync(self.fd)
             else:
                 self.save()
                 self._sync()
             if modified is not None:
-                os.utime(self.fd, (time.time(), modified))
+                os.utime(self.fd if os.utime in os.supports_fd else self.path, (time.time(), modified))
                 note(self.fd, version, modified)
             self._check_place()
+            self._before_its_name_goes()
             try:
                 (os.replace if replace else rename_new)(self.path, path)
             except FileExistsError:
@@ -333,6 +333,7 @@ class Part:
             self.record = None
         if is_at(self.path, self._found):
             unlink(self._record_path)
+            self._before_its_name_goes()
             unlink(self.path)
         self._has_record = False
 
@@ -346,6 +347,7 @@ class Part:
             if not is_at(self.path, self._found):
                 return
             if os.fstat(self.fd).st_size == 0 and not self._has_record:
+                self._before_its_name_goes()
                 unlink(self.path)
             elif self.record is not None:
                 if not boot():
@@ -355,12 +357,20 @@ class Part:
                 except (DiskFull, WriteFailed):
                     pass  # the one that is there says less, and that is true as well
         finally:
-            fd, self.fd = self.fd, -1
+            self._let_go()
+
+    def _before_its_name_goes(self) -> None:
+        if not RENAMES_OPEN_FILES:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
             close_locked(fd)
 
     def _sync_all(self) -> None:
         # Where a record cannot say in which boot it was written, only what is synced will be believed.
-        os.fdatasync(self.fd)
+        datasync(self.fd)
         with self._lock:
             for piece in self._pieces:
                 piece.synced = piece.done
@@ -396,14 +406,6 @@ def refusal(error: OSError, path: str) -> DiskFull | WriteFailed:
     return WriteFailed(f"{path} cannot be written: {said}")
 
 
-def _sync_folder(path: str) -> None:
-    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def sync_in_helper(fd: int, then: Callable[[OSError | None], object]) -> None:
     """Have a helper write to the disk what is in the file, and call `then` with the error, if there was one.
 
@@ -415,7 +417,7 @@ def sync_in_helper(fd: int, then: Callable[[OSError | None], object]) -> None:
     def sync() -> None:
         failure = None
         try:
-            os.fdatasync(own)
+            datasync(own)
         except OSError as error:
             failure = error
         finally:

@@ -6,10 +6,20 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=Any)  # so that who names the class need not say of what
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+P = ParamSpec("P")
 
 
-class Background:
+class Background(Generic[T]):
     """Runs a function in a daemon thread, from now on.
 
     Args:
@@ -24,15 +34,17 @@ class Background:
         TypeError: `function` is not callable.
     """
 
-    def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    def __init__(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> None:
         if not callable(function):
             raise TypeError(f"function must be callable, not {type(function).__name__}")
         self._outcome: list[tuple[Any, BaseException | None]] = []
         name = f"background {getattr(function, '__qualname__', type(function).__name__)}"
-        self.thread = threading.Thread(target=self._run, args=(function, args, kwargs), name=name, daemon=True)
+        self.thread: threading.Thread = threading.Thread(
+            target=self._run, args=(function, args, kwargs), name=name, daemon=True
+        )
         self.thread.start()
 
-    def result(self, timeout: float = 20.0) -> Any:
+    def result(self, timeout: float = 20.0) -> T:
         """What the function returned, once it has; for what else can happen, see Raises.
 
         Args:
@@ -48,7 +60,8 @@ class Background:
                 raise error
             finally:
                 del error  # its traceback refers to this frame
-        return value
+        result: T = value
+        return result
 
     def error(self, timeout: float = 20.0) -> Any:
         """What the function raised, once it has.

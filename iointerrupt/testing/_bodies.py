@@ -43,7 +43,7 @@ def chunked_body(chunks: Iterable[bytes]) -> io.BufferedReader:
     Where `Content-Length` says more than there is, the body is a truncated one, and the error that of requests.
 
     This holds for the other bodies here, too: a body is for one response, as `responses` gives the same object to each. For
-    more than one request, register as many, or a callback that makes them::
+    more than one request, register as many, or a callback that makes them:
 
         responses.add_callback("GET", url, lambda request: (200, {}, chunked_body([b"0123", b"4567"])))
     """

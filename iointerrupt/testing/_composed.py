@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from iointerrupt.testing._step import Script, Step, check_int, check_line, name_of
 
@@ -25,7 +25,7 @@ class repeat(Step):
     steps: Script
     times: int | None
 
-    def __init__(self, *steps: Any, times: int | None = None) -> None:
+    def __init__(self, *steps: Step | Callable[[Connection], object], times: int | None = None) -> None:
         object.__setattr__(self, "steps", steps)
         object.__setattr__(self, "times", times)
         if not steps:

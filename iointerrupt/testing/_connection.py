@@ -74,7 +74,7 @@ class Connection:
     def __init__(self, server: FaultServer, number: int, sock: socket.socket) -> None:
         self.server = server
         self.number = number
-        self.sock = sock
+        self.sock: socket.socket = sock
         self.request: Request | None = None
         self._places: tuple[Place, ...] = ()
         self._between = "its beginning"  # where it stands when it is at no step
@@ -190,7 +190,7 @@ class Connection:
     @contextmanager
     def _watch_for_end(self, sock: socket.socket) -> Iterator[int]:
         """A descriptor that becomes readable when the client closes the connection, whatever it has sent before."""
-        if not hasattr(select, "epoll"):  # pragma: no cover - not Linux
+        if not hasattr(select, "epoll"):
             reader, writer = socket.socketpair()
             with reader, writer:
                 yield reader.fileno()
@@ -322,7 +322,11 @@ def _read_record(sock: socket.socket) -> bytes:
 
 def _pending(sock: socket.socket) -> bytes:
     """What has come, without waiting for more."""
+    before = sock.gettimeout()
+    sock.settimeout(0.0)
     try:
-        return sock.recv(1 << 20, socket.MSG_DONTWAIT)
+        return sock.recv(1 << 20)
     except BlockingIOError:
         return b""
+    finally:
+        sock.settimeout(before)

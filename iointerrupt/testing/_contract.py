@@ -92,8 +92,7 @@ def check_interruptible(make_operation: MakeOperation, *, kinds: Iterable[str] =
         AssertionError: it does not keep the contract; the message names the promise and the kind of stop.
         ValueError: a kind is not one of `KINDS`.
 
-    Example::
-
+    Example:
         @contextmanager
         def receiving():
             near, far = sockets.socketpair()

@@ -46,8 +46,6 @@ _JOIN_SECONDS = 10.0
 class FaultServer:
     """A server on the loopback that runs a script for each connection: HTTP, HTTPS, or any other protocol over TCP.
 
-    ::
-
         script = [steps.expect("GET", "/file"), steps.head(200, length=10), steps.send(b"hello"), steps.stall()]
         with FaultServer(script) as server:
             running = Background(download, f"{server.url}/file", path, stop=stop)
@@ -97,7 +95,7 @@ class FaultServer:
         self._ca_file: str | None = None
         self._threads: list[threading.Thread] = []
         self._pid = os.getpid()
-        self.stop = StopEvent()
+        self.stop: StopEvent = StopEvent()
         self._changed = threading.Condition()
         self._counts: Counter[str] = Counter()
         self._requests: list[Request] = []

@@ -35,7 +35,7 @@ class StopAfter(StopEvent):
         super().__init__()
         self._n = n
         self._lock = threading.Lock()  # guards checks
-        self.checks = 0
+        self.checks: int = 0
         # Its descendants ask it at each of their checks, which then count as checks of this event.
         self._asked = (self,)
         self._must_ask = True

@@ -118,6 +118,7 @@ def over_pipes(one: Round) -> None:
 def _target(
     one: Round, fd: int, scope: contextlib.ExitStack, chunk: int, encoding: str | None
 ) -> tuple[Any, Mapping[str, Write]]:
+    file: Any
     if encoding is not None:
         file = files.open(fd, "w", encoding=encoding, newline="", chunk_size=chunk)
         return scope.enter_context(closed(file)), WRITING_TEXT
@@ -134,6 +135,7 @@ def _target(
 def _source(
     one: Round, fd: int, scope: contextlib.ExitStack, chunk: int, encoding: str | None
 ) -> tuple[Any, Mapping[str, Read], Any]:
+    file: Any
     if encoding is not None:
         file = scope.enter_context(files.open(fd, "r", encoding=encoding, newline="", chunk_size=chunk))
         return file, READING_TEXT, file
@@ -234,6 +236,7 @@ def _chunk(stops: Stops) -> int:
 
 
 def _write_file(stops: Stops, path: str) -> None:
+    file: Any
     while not stops.allowance.used_up():
         size = stops.rng.choice((1000, 100_000, SIZE))
         texts = stops.rng.random() < 0.3
@@ -259,6 +262,7 @@ def _write_file(stops: Stops, path: str) -> None:
 
 
 def _read_file(stops: Stops, path: str) -> None:
+    file: Any
     while not stops.allowance.used_up():
         if stops.rng.random() < 0.3:
             file = files.open(path, "r", encoding="latin-1", newline="", chunk_size=_chunk(stops))

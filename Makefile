@@ -17,7 +17,7 @@ ROUNDS := 5
 unexport PYTHONDONTWRITEBYTECODE
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-others test-floors conformance stress soak matrix coverage portability mutants fuzz check lint types wheel guide docs release-check bench profile bench-downloads bench-libraries instructions clean
+.PHONY: demo test test-others test-floors conformance stress soak matrix coverage portability mutants fuzz check lint types wheel guide docs release-check bench profile bench-cluster bench-downloads bench-libraries instructions clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/iointerrupt demo
@@ -147,6 +147,10 @@ instructions: $(VENV)/test.stamp
 # Other people's libraries, patched and unpatched, against servers of their own.
 bench-libraries: $(VENV)-bench/stamp
 	$(VENV)-bench/bin/python -m benchmarks.libraries $(BENCH)
+
+# One stop for a cluster, and downloads over its workers, beside what Dask has by itself.
+bench-cluster: $(VENV)-bench/stamp
+	$(VENV)-bench/bin/python -m benchmarks.cluster $(BENCH)
 
 # `downloads` beside curl, wget, aria2c, pycurl, aiohttp and others, on one nginx, in more detail.
 bench-downloads: $(VENV)-bench/stamp

@@ -46,8 +46,8 @@ __all__ = [
     "use_stop",
 ]
 
-# `dask` is not among the names above, since it takes an extra, which `from iointerrupt import *` would ask for.
-_MODULES = {"aio", "calls", "dask", "downloads", "files", "http", "monkey", "sockets", "testing", "threads"}
+# Not `dask`: it takes an extra, so it is imported by name.
+_MODULES = {"aio", "calls", "downloads", "files", "http", "monkey", "sockets", "testing", "threads"}
 
 
 def __getattr__(name: str) -> Any:

@@ -149,7 +149,7 @@ def _spread(urls: Sequence[str], workers: int, folder: str, rounds: int) -> Comp
         samples = in_turn(
             {
                 OURS: lambda: timed(
-                    lambda dest: download_all(client, urls, dest=dest, per_host=per_host, jobs=THREADS)
+                    lambda dest: download_all(client, urls, dest=dest, connections_per_host=per_host, jobs=THREADS)
                 ),
                 PLAIN: lambda: timed(mapped(cluster_tasks.get)),
                 POOLED: lambda: timed(mapped(cluster_tasks.get_pooled)),

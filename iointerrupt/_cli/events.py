@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import select
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -19,11 +18,13 @@ from typing import Any, Final
 from iointerrupt import files
 from iointerrupt._cli.amounts import show_rate, show_size
 from iointerrupt._errors import Interrupted
+from iointerrupt._files.system import STREAMS_CAN_WAIT
 from iointerrupt._stop import StopEvent
+from iointerrupt._wait import WRITE, poll
 
-# Milliseconds that a reader of stdout has to take something of what is still said after a stop, and how many bytes a stream
+# Seconds that a reader of stdout has to take something of what is still said after a stop, and how many bytes a stream
 # that has room takes without a wait.
-_LAST_WORDS: Final = 50
+_LAST_WORDS: Final = 0.05
 _AT_ONCE: Final = 512
 
 # What a server's message or a name must not bring to the terminal: what steers it, what turns the direction of the text that
@@ -142,9 +143,7 @@ class Output:
             count: int = self._raw.write(self._rest)
             return count
         # Not by a stop after so much time: the time may be over before it was this process's turn, and the reader be there.
-        room = select.poll()
-        room.register(self._raw.fileno(), select.POLLOUT)
-        if not room.poll(_LAST_WORDS):
+        if STREAMS_CAN_WAIT and not poll({self._raw.fileno(): WRITE}, [], _LAST_WORDS):
             raise Interrupted
         return os.write(self._raw.fileno(), self._rest[:_AT_ONCE])
 

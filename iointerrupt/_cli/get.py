@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from iointerrupt._cli.manual import ManualCommand, option, option_name
-from iointerrupt._cli.values import Header, Proxy, Seconds, Size, Url, User
+from iointerrupt._cli.values import Header, Proxy, Scheduler, Seconds, Size, Url, User
 from iointerrupt._cli.wanted import wanted
+
+if TYPE_CHECKING:
+    from iointerrupt._cli.getting import Getting
 
 WHERE = "WHAT AND WHERE"
 TRANSFER = "TRANSFER"
@@ -57,6 +60,19 @@ SECTIONS = {
         \b
         Unpack while it comes:
           iointerrupt get -o - https://example.org/src.tar.gz | tar xz
+
+        \b
+        Have the workers of a cluster fetch a list, into a folder that they share:
+          iointerrupt get -i urls.txt -d /shared/downloads --dask tcp://scheduler:8786
+    """,
+    "CLUSTER": """
+        With --dask, the workers of a Dask cluster fetch the files, by the names that they have there: the folder is one that
+        all of them see, such as one on a shared disk. What a worker that is lost was at is gone on with by another one.
+        `--dask local` makes a cluster of processes on this machine, which end with the command. --jobs is for each worker, and
+        to one host there are 8 connections in all, or as many as --jobs says where that is more.
+
+        Proxies, certificates and passwords are those of the workers' environment. Scheduler and workers need this program too, and
+        this one needs `pip install "iointerrupt[dask]"`.
     """,
     "EXIT STATUS": """
         \b
@@ -130,6 +146,10 @@ SECTIONS = {
 )  # fmt: skip
 @option("--preallocate", group=TRANSFER, is_flag=True, help="Reserve the room on the disk first.")
 @option(
+    "--dask", group=TRANSFER, metavar="ADDRESS", type=Scheduler(),
+    help="Have a Dask cluster fetch them: that of the scheduler tcp://HOST:PORT, or `local`. See CLUSTER.",
+)  # fmt: skip
+@option(
     "--timeout", group=LIMITS, metavar="S", type=Seconds(), default="30",
     help="Seconds without a byte (default: 30); 0 for no limit.",
 )  # fmt: skip
@@ -168,9 +188,39 @@ def get(argv: list[str], /, urls: Sequence[str], **given: Any) -> int:
         raise click.UsageError("which file? Give a URL, or a list of them with -i")
     _check(urls, given)
     files = wanted(urls, given["lists"], given["output"], given["folder"])
-    from iointerrupt._cli.getting import Getting  # noqa: PLC0415 - loads requests, which --help need not wait for
+    return _getting(given)(argv, files, given).run()
 
-    return Getting(argv, files, given).run()
+
+def _getting(given: dict[str, Any]) -> type[Getting]:
+    if not given["dask"]:
+        from iointerrupt._cli.getting import Getting  # noqa: PLC0415 - loads requests, which --help need not wait for
+
+        return Getting
+    try:
+        import iointerrupt.dask  # noqa: F401, PLC0415 - says what to install
+        from iointerrupt._cli.cluster import ClusterGetting  # noqa: PLC0415 - loads Dask
+    except ImportError as error:
+        raise click.UsageError(f"--dask: {error}") from None
+    return ClusterGetting
+
+
+# What a worker cannot be told, and why.
+_NOT_WITH_DASK = {
+    "segments": "there a file has one connection, so that no host gets too many",
+    "max_rate": "no worker knows how much the others take",
+    "user": "the workers have their own ~/.netrc",
+    "proxy": "the workers have their own environment",
+    "cacert": "the workers have their own environment",
+    "insecure": "the workers trust what they trust",
+}
+
+
+def _check_cluster(given: dict[str, Any]) -> None:
+    for name, reason in _NOT_WITH_DASK.items():
+        if given[name] > 1 if name == "segments" else given[name]:
+            raise click.UsageError(f"{option_name(name)} and --dask exclude each other: {reason}")
+    if given["output"] == "-":
+        raise click.UsageError("-o - and --dask exclude each other: the workers have other standard outputs")
 
 
 def _check(urls: Sequence[str], given: dict[str, Any]) -> None:
@@ -190,6 +240,8 @@ def _check(urls: Sequence[str], given: dict[str, Any]) -> None:
         raise click.UsageError("-o - and --json both want standard output")
     if given["min_speed"] and given["max_rate"] and given["min_speed"] > given["max_rate"]:
         raise click.UsageError("--min-speed is more than --max-rate allows")
+    if given["dask"]:
+        _check_cluster(given)
     names = [name.lower() for name, _ in given["headers"]]
     if twice := {name for name in names if names.count(name) > 1}:
         raise click.UsageError(f"the header {twice.pop()} is given twice")

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import click
 import requests
@@ -47,7 +47,18 @@ _ARGUMENTS: Final = re.compile(r"(?<![\w/.?&=-])(max_size|min_speed|max_rate|ove
 
 
 #: "started", "retrying" or "ended"; which download; how far it was, of one that has not ended.
-_Said = tuple[str, int, downloads.Progress | None]
+Said = tuple[str, int, downloads.Progress | None]
+
+
+class Observed(Protocol):
+    """A download, as it is reported."""
+
+    @property
+    def progress(self) -> downloads.Progress:
+        """How far it is."""
+
+    def result(self) -> downloads.Downloaded:
+        """What has become of it, once it has ended."""
 
 
 class Getting:
@@ -67,11 +78,11 @@ class Getting:
         # What is shown of the URLs: it may be kept in a log.
         self._sources = [without_credentials(file.url) for file in wanted]
         self._options = _options(given)
-        self._downloads: dict[int, downloads.Download] = {}
+        self._downloads: dict[int, Observed] = {}
         self._under_way: set[int] = set()
         self._done: set[int] = set()
         # What the downloads' own threads say, for the one that reports.
-        self._said: queue.Queue[_Said] = queue.Queue()
+        self._said: queue.Queue[Said] = queue.Queue()
 
     def run(self) -> int:
         """Fetch, report, and return the exit code."""
@@ -118,23 +129,27 @@ class Getting:
             while tally.ended < tally.total and not stop.is_set():
                 wait = None if report.every is None else max(0.0, drawn + report.every - time.monotonic())
                 try:
-                    self._handle(calls.get(self._said, stop=stop, timeout=wait), report, tally)
+                    self.handle(calls.get(self._said, stop=stop, timeout=wait), report, tally)
                 except queue.Empty:
                     pass
                 except Interrupted:
                     break
                 if report.every is not None and time.monotonic() >= drawn + report.every:
-                    report.progress([self._moment(number) for number in sorted(self._under_way)], tally)
+                    self.report_progress(report, tally)
                     drawn = time.monotonic()
             if tally.ended < tally.total:
                 report.hurry()
                 self._collect(report, tally)
 
+    def report_progress(self, report: Report, tally: Tally) -> None:
+        """Report how far those are that are under way."""
+        report.progress([self._moment(number) for number in sorted(self._under_way)], tally)
+
     def _collect(self, report: Report, tally: Tally) -> None:
         """What becomes of those that were stopped."""
         try:
             while tally.ended < tally.total:
-                self._handle(self._said.get(), report, tally)
+                self.handle(self._said.get(), report, tally)
         except KeyboardInterrupt:  # the manager would wait for them as well
             running.end_at_once(report)
 
@@ -154,7 +169,8 @@ class Getting:
         self._downloads[number] = download
         download.add_done_callback(lambda _: self._said.put(("ended", number, None)))
 
-    def _handle(self, said: _Said, report: Report, tally: Tally) -> None:
+    def handle(self, said: Said, report: Report, tally: Tally) -> None:
+        """Report what was said of a download."""
         what, number, progress = said
         if progress is None:
             self._under_way.discard(number)

@@ -25,6 +25,7 @@ from typing import Any
 from iointerrupt._files import copying
 from iointerrupt._files.beside import read_note, rename_new, unlink, write_note
 from iointerrupt._files.growing import NoFileError, TakenError, boot, close_locked, is_at, open_locked
+from iointerrupt._files.system import RENAMES_OPEN_FILES
 from iointerrupt._stop import StopEvent
 
 # A record is a line; what is longer is none.
@@ -110,7 +111,8 @@ def copy(
                     "it was changed while it was copied, so that the copy would have been neither; nothing is kept"
                 )
             # Not by names, which may be those of other files by now.
-            shutil.copystat(reader.fileno(), writer.fd)  # type: ignore[arg-type]  # it takes what os.stat takes
+            of_files = (reader.fileno(), writer.fd) if os.utime in os.supports_fd else (source, writer.path)
+            shutil.copystat(*of_files)  # the first are for what os.stat takes
             size = os.fstat(writer.fd).st_size
             _check_target(info, target, overwrite=overwrite)
             writer.finish(target, overwrite=overwrite)
@@ -130,7 +132,7 @@ class Part:
     """
 
     def __init__(self, path: str, state: str) -> None:
-        self._path, self._state = path, state
+        self.path, self._state = path, state
         try:
             self.fd = open_locked(path, 0o600)
         except NoFileError:
@@ -147,9 +149,9 @@ class Part:
         size = os.fstat(self.fd).st_size
         known = _read(self._state)
         if size and (known is None or known.get("kind") != origin.kind):
-            raise CopyError(f"{self._path} is in the way: it is not of a copy; remove it if it is of no use")
+            raise CopyError(f"{self.path} is in the way: it is not of a copy; remove it if it is of no use")
         if os.fstat(self.fd).st_nlink > 1:
-            raise CopyError(f"{self._path} is in the way: the file has another name too; remove it if it is of no use")
+            raise CopyError(f"{self.path} is in the way: the file has another name too; remove it if it is of no use")
         # Where the system does not tell one boot from another, no part of an earlier run is believed.
         is_ours = bool(origin.boot) and known == asdict(origin)
         start = size if resume and is_ours and size <= origin.size else 0
@@ -165,30 +167,43 @@ class Part:
         Raises:
             CopyError: something has that name, and is not to be replaced; or somebody has taken the part away.
         """
-        if not is_at(self._path, os.fstat(self.fd)):
-            raise CopyError(f"{self._path} was taken away while it was copied to")
+        if not is_at(self.path, os.fstat(self.fd)):
+            raise CopyError(f"{self.path} was taken away while it was copied to")
+        self._before_its_name_goes()
         if overwrite:
-            os.replace(self._path, target)
+            os.replace(self.path, target)
         else:
             try:
-                rename_new(self._path, target)
+                rename_new(self.path, target)
             except FileExistsError:
                 raise _exists(target) from None
         unlink(self._state)
 
     def discard(self) -> None:
         """Remove it."""
-        unlink(self._path)
+        self._before_its_name_goes()
+        unlink(self.path)
         unlink(self._state)
 
     def close(self) -> None:
         """Give it free. One that is empty is of no use to anybody."""
+        if self.fd < 0:
+            return
         try:
             found = os.fstat(self.fd)
-            if not found.st_size and is_at(self._path, found):
+            if not found.st_size and is_at(self.path, found):
                 self.discard()
         finally:
-            close_locked(self.fd)
+            self._let_go()
+
+    def _before_its_name_goes(self) -> None:
+        if not RENAMES_OPEN_FILES:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            close_locked(fd)
 
 
 def _open_source(source: str) -> int:

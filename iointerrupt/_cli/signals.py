@@ -108,9 +108,10 @@ class Signals:
                 Patch(asyncio.runners.Runner, "_on_sigint", self._with_asyncio),
             ]
         )
-        os.register_at_fork(
-            before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork_in_child
-        )
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(
+                before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork_in_child
+            )
         try:
             self._install(signal.SIGINT, self._default_int_handler, signal.default_int_handler)
             self._install(signal.SIGTERM, signal.SIG_DFL, self._terminate)

@@ -1,4 +1,4 @@
-"""What the options accept, and what is said of anything else: sizes, seconds, URLs, headers."""
+"""What the options accept, and what is said of anything else: sizes, seconds, URLs, addresses, headers."""
 
 from __future__ import annotations
 
@@ -83,6 +83,18 @@ class Proxy(Value):
     def read(self, text: str) -> str:
         """The URL as it is."""
         return check_url(text, ("http", "https", "socks4", "socks4a", "socks5", "socks5h"))
+
+
+class Scheduler(Value):
+    """The scheduler of a Dask cluster, or `local` for one that is made."""
+
+    name = "address"
+
+    def read(self, text: str) -> str:
+        """The address as it is."""
+        if text != "local" and not re.fullmatch(r"(?:[a-z]+://)?[^/@\s]+:\d+/?", text):
+            raise ValueError(f"{text!r} is no address of a scheduler; accepted are tcp://HOST:PORT and local")
+        return text
 
 
 class Header(Value):

@@ -20,6 +20,12 @@ from tests import blocking
 pytest_plugins = "pytester"
 
 
+def pytest_configure() -> None:
+    """Have the programs that tests start end at a Ctrl-C: those of a run in the background of a script would ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_finish() -> None:
     """Spare the collector what is there before the first test, and stays: many tests collect, several times."""
     gc.collect()

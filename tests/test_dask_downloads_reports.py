@@ -447,4 +447,7 @@ def test_errors_travel(kind):
 def test_errors_that_cannot_travel():
     """An error that cannot be pickled is told in words."""
     assert str(sendable(ValueError(lambda: None))).startswith("ValueError: <function")
-    assert isinstance(sendable(ValueError(7)), ValueError)
+    error = ValueError(7)
+    error.__cause__ = OSError("of http://me:s3cr3t@host/")
+    assert isinstance(sendable(error), ValueError)
+    assert error.__cause__ is None

@@ -108,7 +108,11 @@ def unpacked(event: Mapping[str, Any]) -> Report:
 
 
 def sendable(error: Exception) -> Exception:
-    """An error, or one that says the same where it cannot be pickled."""
+    """An error, or one that says the same where it cannot be pickled; without what it was caused by.
+
+    Dask has tblib pickle that with it, and there may be responses in it, and credentials.
+    """
+    error.__cause__ = error.__context__ = error.__traceback__ = None
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - what has just been pickled
     except Exception:  # noqa: BLE001 - whatever keeps it from being so

@@ -95,13 +95,20 @@ def ask(session: requests.Session, url: str, headers: Mapping[str, str], timeout
         raise failure(error, url) from error
 
 
+class _Came(list[requests.Response]):
+    """A hook that notes the responses. It can be pickled, as a request may be with the errors that it is in."""
+
+    def __call__(self, response: requests.Response, **_: object) -> None:
+        self.append(response)
+
+
 def _ask_requests(session: requests.Session, url: str, headers: Mapping[str, str], timeout: float | None) -> Requested:
     asked = requests.Request("GET", url, headers={"Accept-Encoding": "identity", **headers})
     prepared = session.prepare_request(asked)
     chain = Chain(session, prepared, headers, url)
     # A redirect that cannot be understood is raised by `send` itself, which then forgets the response.
-    came: list[requests.Response] = []
-    prepared.register_hook("response", lambda response, **_: came.append(response))  # type: ignore[no-untyped-call]  # the stubs' omission
+    came = _Came()
+    prepared.register_hook("response", came)  # type: ignore[no-untyped-call]  # the stubs' omission
     while True:
         # For each URL anew: one may go through a proxy, and the next not.
         environment = session.merge_environment_settings(prepared.url or url, {}, True, None, None)

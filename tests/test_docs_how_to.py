@@ -269,7 +269,9 @@ def test_downloads_of_a_cluster_that_are_stopped(spread, fault_server):
     server = fault_server(SILENT)
     urls = [f"{server.url}/{number}" for number in range(4)]
     with spread(*urls) as program:
-        server.wait_for("stall", 4)
+        server.wait_for(
+            "stall", 4, timeout=40
+        )  # it is a while before workers on a busy machine have all that they need
         program.signal(signal.SIGINT)
         code, said, errors = program.outcome()
     assert code == 1, errors

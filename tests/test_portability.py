@@ -27,6 +27,10 @@ from tests.portability.__main__ import ROOT, RUNS, environment_without
 from tests.portability.absent import NEEDS
 from tests.portability.lacking.sitecustomize import PARTS, SYSTEMS
 
+# A tracer loads modules before anything can be taken out of them.
+pytestmark = pytest.mark.usefixtures("untraced")
+
+
 SCENARIO = ROOT / "tests" / "portability" / "scenario.py"
 DONE = {
     "recv": "stopped",

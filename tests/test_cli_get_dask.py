@@ -206,6 +206,8 @@ class TestWhatDoesNotGo:
             (["--cacert", "/dev/null"], "--cacert and --dask exclude each other"),
             (["--insecure"], "--insecure and --dask exclude each other"),
             (["-o", "-"], "-o - and --dask exclude each other: the workers have other standard outputs"),
+            (["--dask", "http://remote:8786"], "'http://remote:8786' is no address of a scheduler"),
+            (["--dask", "tcp://[::1:8786"], "'tcp://[::1:8786' is no address of a scheduler"),
             (["--dask", "remote"], "'remote' is no address of a scheduler; accepted are tcp://HOST:PORT and local"),
         ],
     )

@@ -171,6 +171,7 @@ class TestItems:
             ([("http://a/", "/x")], {}, ValueError, "is no name below the folder"),
             ([("http://a/", "c:x")], {}, ValueError, "is no name below the folder"),
             ([("http://a/", 7)], {}, TypeError, "dest of an item must be a str"),
+            (["http://a/", Item("http://a/b", checksum="sha256:00")], {}, ValueError, "sha256"),
             (["http://a/"], {"segments": 2}, ValueError, "segments must be 1"),
             (["http://a/"], {"jobs": 0}, ValueError, "jobs must be 1 or more"),
             (["http://a/"], {"connections_per_host": 1.5}, TypeError, "connections_per_host must be an int"),

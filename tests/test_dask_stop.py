@@ -342,6 +342,14 @@ class TestOneOfAName:
             assert pickle.loads(pickle.dumps(stop)) is stop
             assert ClusterStop(client) is not stop
 
+    def test_of_several_blocks(self, client, cluster):
+        """It is open until the last block is left that is of it."""
+        with ClusterStop(client, name="shared") as stop:
+            with ClusterStop(client, name="shared"):
+                pass
+            client.submit(set_by_name, stop.name, **at(cluster.workers[0])).result(LIMIT)
+            assert stop.wait(LIMIT)
+
     def test_found_by_name(self, client, cluster):
         """What has been made on a worker by its name is the client's."""
         with ClusterStop(client) as stop:

@@ -169,7 +169,7 @@ def _connected(address: str, stop: StopEvent) -> Iterator[Client]:
                 address = stack.enter_context(calls.call(_cluster, stop=stop)).scheduler_address
             connect = functools.partial(Client, address, set_as_default=False)
             client = stack.enter_context(calls.call(connect, stop=stop))
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, TypeError) as error:  # the last, of TLS that is not configured
             raise click.ClickException(f"--dask {address}: {error}") from None
         yield client
 

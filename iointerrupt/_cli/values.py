@@ -92,7 +92,7 @@ class Scheduler(Value):
 
     def read(self, text: str) -> str:
         """The address as it is."""
-        if text != "local" and not re.fullmatch(r"(?:[a-z]+://)?[^/@\s]+:\d+/?", text):
+        if text != "local" and not re.fullmatch(r"(?:(?:tcp|tls)://)?(?:[^/@\s\[\]:]+|\[[0-9a-fA-F:.]+\]):\d+/?", text):
             raise ValueError(f"{text!r} is no address of a scheduler; accepted are tcp://HOST:PORT and local")
         return text
 

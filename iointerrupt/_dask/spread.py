@@ -52,8 +52,9 @@ def download_all(
         items: URLs, pairs of a URL and a name below the folder, or `Item`s.
         dest: the folder, by its path in the workers; made if needed. One that is relative is below the client's current folder.
         stop: ends all downloads, mid-transfer, in all workers, besides the current stop.
-        connections_per_host: how many connections there are at a time to one host, from the whole cluster.
-        jobs: how many downloads there are at a time in one worker. They take none of its threads for tasks.
+        connections_per_host: how many connections there are at a time to one host, from the whole cluster; by the URLs that are
+            given, so what they redirect to is not counted.
+        jobs: how many downloads there are at a time in one worker. They take none of its threads for tasks, except to begin.
         progress: called in this thread, a few times a second and at the end. What it raises ends the downloads.
         options: how to download each; see `downloads.Options`. A file has one connection here: `segments` must be 1.
         **changes: what of them is different.
@@ -77,6 +78,8 @@ def download_all(
     how = (Options() if options is None else options).but(changes)
     if how.segments != 1:
         raise ValueError("segments must be 1: the limit for each host counts one connection for each file")
+    for checksum in {each.checksum for each in wanted} - {None}:
+        how.but({"checksum": checksum})  # raises
     told = Told(len(wanted), progress)
     spread = Spread(
         client,

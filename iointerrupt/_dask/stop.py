@@ -58,6 +58,7 @@ class ClusterStop(StopEvent):
     """
 
     _key: tuple[str, str]  # the scheduler's address, and the name
+    _blocks = 0  # that have been entered and not left, in this process
 
     # One that is there already is not made again, so all is done in here.
     def __new__(cls, client: Client | None = None, *, name: str | None = None) -> Self:
@@ -68,7 +69,11 @@ class ClusterStop(StopEvent):
         owner = client if client is not None else next(_owners(), None)
         if owner is None:
             raise RuntimeError("this process has no client of a cluster: make a distributed.Client")
-        return cls._of(owner, name or f"stop-{uuid.uuid4().hex}")
+        if name is not None:
+            return cls._of(owner, name)
+        stop = cls._of(owner, f"stop-{uuid.uuid4().hex}")
+        stop._must_ask = False  # nobody can have set it before
+        return stop
 
     def __init__(self, client: Client | None = None, *, name: str | None = None) -> None:
         pass
@@ -145,10 +150,16 @@ class ClusterStop(StopEvent):
         self._detach(linger=False)
 
     def __enter__(self) -> Self:
+        with guard.lock:
+            self._blocks += 1
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.close()
+        with guard.lock:
+            self._blocks -= 1
+            is_last = not self._blocks
+        if is_last:  # there is one object of a name, and other tasks may be in blocks of theirs
+            self.close()
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, {self.name}>"

@@ -59,11 +59,11 @@ def work_through(lane: Lane) -> None:
 
 
 def _fetch(number: int, errand: Errand, lane: Lane, session: requests.Session, shift: Shift) -> Ended:
-    options = lane.options if errand.checksum is None else lane.options.but({"checksum": errand.checksum})
     meter = shift.begin(number, errand.url)
-    job = Job(errand.url, options, session, meter, limits(options))
     pauses = iter(_PAUSES if errand.is_left else ())
     try:
+        options = lane.options if errand.checksum is None else lane.options.but({"checksum": errand.checksum})
+        job = Job(errand.url, options, session, meter, limits(options))
         _make_folder(errand)
         while True:
             try:

@@ -80,7 +80,8 @@ def check_command(words):
         if arguments and not arguments[0].startswith("-"):
             command = commands.commands[arguments[0]]
             arguments = arguments[1:]
-        context = click.Context(command, **command.context_settings)
+        # With the names of the option for help that a command has below the others: it remembers the first that it sees.
+        context = click.Context(command, **commands.context_settings)
         command.make_parser(context).parse_args([word for word in arguments if word not in {">", "2>", "&"}])
 
 

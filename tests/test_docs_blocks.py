@@ -81,7 +81,7 @@ def check_command(words):
             command = commands.commands[arguments[0]]
             arguments = arguments[1:]
         # With the names of the option for help that a command has below the others: it remembers the first that it sees.
-        context = click.Context(command, **commands.context_settings)
+        context = click.Context(command, **{**commands.context_settings, **command.context_settings})
         command.make_parser(context).parse_args([word for word in arguments if word not in {">", "2>", "&"}])
 
 

@@ -226,7 +226,7 @@ def test_workers_of_redis(programs):
     """Four threads in BLPOP get what comes, and all of them end with the signal."""
     run = programs("how-to/database.md")
     with redis_server.serving() as server, closing(RedisWatch(server.path)) as watch:
-        with run("-W", "error", "-c", f"import jobs; jobs.main({server.port})") as program:
+        with run("-c", f"import jobs; jobs.main({server.port})") as program:
             assert program.line() == "ready"
             watch.until_in("blpop", 4)
             watch.client.rpush("jobs", "one")

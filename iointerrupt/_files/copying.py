@@ -14,7 +14,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
@@ -46,19 +46,16 @@ _NOT_THIS_WAY: Final = {
 
 
 _BUFFERED: Final = (io.BufferedReader, io.BufferedWriter, io.BufferedRandom)
-_OUR_BUFFERED: Final = (BufferedReader, BufferedWriter, BufferedRandom)
 
-# What stands for regular files and nothing else: by the buffer and what is under it. What is read from is not one that is written
-# as well, in whose buffer there may be something for the file.
-_READERS: Final = frozenset({(io.BufferedReader, io.FileIO), (BufferedReader, RegularFile)})
-_WRITERS: Final = frozenset(
-    {
-        (io.BufferedWriter, io.FileIO),
-        (io.BufferedRandom, io.FileIO),
-        (BufferedWriter, RegularFile),
-        (BufferedRandom, RegularFile),
-    }
-)
+# What stands for a regular file and nothing else: by the buffer, what is under it. What is read from is not one that is written as
+# well, in whose buffer there may be something for the file.
+_READERS: Final = {io.BufferedReader: io.FileIO, BufferedReader: RegularFile}
+_WRITERS: Final = {
+    io.BufferedWriter: io.FileIO,
+    io.BufferedRandom: io.FileIO,
+    BufferedWriter: RegularFile,
+    BufferedRandom: RegularFile,
+}
 _METHODS: Final = frozenset({"read", "read1", "readinto", "readinto1", "write", "seek", "tell", "flush", "fileno"})
 
 
@@ -182,14 +179,12 @@ def _copy_in_kernel(
             progress(done, None)
 
 
-def _is_regular(file: Any, buffered: frozenset[tuple[type, type]]) -> bool:
-    # As in `_never_blocks`, only what is known to be one: with these pairs of a buffer and a raw file, or a raw file alone.
+def _is_regular(file: Any, raws: Mapping[Any, type]) -> bool:
+    # As in `_never_blocks`, only what is known to be one: a buffer over the raw file that belongs to it, or a raw file alone.
     kind = type(file)
-    is_raw = kind in (RegularFile, io.FileIO)
-    if not is_raw and (kind not in _OUR_BUFFERED and kind not in _BUFFERED):
-        return False
-    raw = file if is_raw else file.raw
-    if not is_raw and (kind, type(raw)) not in buffered:
+    raw: Any = file.raw if kind in raws else file
+    is_known = type(raw) is raws[kind] if kind in raws else kind in raws.values()
+    if not is_known:
         return False
     # Whoever has replaced a method wants to have it called.
     replaced = {*getattr(file, "__dict__", ()), *getattr(raw, "__dict__", ())} & _METHODS

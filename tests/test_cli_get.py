@@ -277,6 +277,7 @@ class TestOptions:
             (["-j", "0", "http://a/"], "1<=x<=256"),
             (["-H", "nonsense", "http://a/"], "is no header; accepted is 'NAME: VALUE' in one line"),
             (["-H", "A: b\nC: d", "http://a/"], "is no header"),
+            (["-H", "Authorization Bearer secret", "http://a/"], "what begins with 'Authorization' is no header"),
             (["-H", "Range: bytes=0-", "http://a/"], "Range is what the download itself has to say"),
             (["-H", "A: \u20ac", "http://a/"], "has characters that no header can have"),
             (["-H", "A: 1", "-H", "a: 2", "http://a/"], "the header a is given twice"),

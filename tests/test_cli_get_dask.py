@@ -13,6 +13,7 @@ import sys
 import pytest
 
 from iointerrupt import cli
+from iointerrupt._cli import cluster as cluster_module
 from iointerrupt.testing import steps
 from tests.dask_cluster import Cluster, cluster_fixture  # noqa: F401 - a fixture
 from tests.scripts import always
@@ -70,6 +71,14 @@ def wait_until_halves(process, urls):
 def files_in(folder):
     """All files below a folder, and what is in them."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_nothing_to_fetch(folder, capsys, monkeypatch):
+    """An empty list takes no cluster: none is asked, and none is made."""
+    monkeypatch.setattr(cluster_module, "_connected", None)
+    (folder / "urls.txt").write_text("# none\n")
+    assert cli.main(["get", "--dask", "local", "-i", "urls.txt"]) == 0
+    assert cli.main(["get", "--dask", "tcp://127.0.0.1:9", "-i", "urls.txt"]) == 0
 
 
 class TestWithACluster:

@@ -47,6 +47,16 @@ def test_hosts_take_turns():
     assert Counter(batch.host for batch in batches) == {"a": 2, "b": 2}
 
 
+def test_hosts_that_wait_come_before_those_that_had_a_lane():
+    """With one lane for all, each host has it in turn, however much the first one has left."""
+    plan = plan_of(["a"] * 3 + ["b", "c"], jobs=1, workers=WORKERS[:1])
+    hosts = []
+    while (batch := plan.next()) is not None:
+        hosts.append(batch.host)
+        plan.ended(batch)
+    assert hosts == ["a", "b", "c", "a", "a"]
+
+
 def test_no_workers():
     """Without workers nothing can be begun, until there are some."""
     plan = plan_of(["a"], workers=[])

@@ -18,7 +18,7 @@ import threading
 from contextlib import ExitStack
 
 import pytest
-from distributed import Client, get_worker
+from distributed import Client, Event, get_worker
 
 from iointerrupt import Interrupted, StopEvent, aio, as_stop, files, http, sockets
 from iointerrupt._signal import guard
@@ -356,6 +356,16 @@ class TestOneOfAName:
             client.submit(set_by_name, stop.name, **at(cluster.workers[1])).result(LIMIT)
             assert stop.wait(LIMIT)
             assert stop.reason == "by name"
+
+    def test_events_of_the_program(self, client):
+        """A `distributed.Event` of the same name is another thing."""
+        event = Event("ready", client=client)
+        event.set()
+        with ClusterStop(client, name="ready") as stop:
+            assert not stop.is_set()
+            event.clear()
+            stop.set()
+            assert not event.is_set()
 
     def test_names_differ(self, client):
         """Two that are made without a name have nothing to do with each other."""

@@ -189,7 +189,7 @@ class TestAsks:
                 with ClusterStop(client) as stop:
                     assert [await calls.get() for _ in range(4)] == ["event_is_set", *["event_wait"] * 3]
                     assert not stop.is_set()
-                    scheduler.extensions["events"].event_set(name=stop.name)
+                    scheduler.extensions["events"].event_set(name=stop_line.event_of(stop.name))
                     assert await asyncio.to_thread(stop.wait, LIMIT)
                     assert stop.reason is None
 
@@ -295,7 +295,7 @@ class TestKeeps:
                 assert pickle.loads(data)._line is line
                 stop = pickle.loads(data)
                 await listening(stop)
-                scheduler.extensions["events"].event_set(name="next")
+                scheduler.extensions["events"].event_set(name=stop_line.event_of("next"))
                 assert await asyncio.to_thread(stop.wait, LIMIT)
                 assert every(calls) == ["event_is_set", "event_wait", "get_metadata"]
 
@@ -324,7 +324,7 @@ class TestKeeps:
             async with small() as (scheduler, client):
                 data = pickle.dumps(ClusterStop(client, name="between"))
                 task = await listening(pickle.loads(data))
-                scheduler.extensions["events"].event_set(name="between")
+                scheduler.extensions["events"].event_set(name=stop_line.event_of("between"))
                 await task
                 assert await asyncio.to_thread(pickle.loads(data).wait, LIMIT)
 
@@ -345,7 +345,7 @@ class TestClosed:
                 stop.close()
                 stop.close()
                 await asyncio.wait([task])
-                events.event_set(name="closed")
+                events.event_set(name=stop_line.event_of("closed"))
                 await client.scheduler.identity()
                 assert not stop.is_set()
                 assert ClusterStop(client, name="closed") is stop
@@ -353,7 +353,7 @@ class TestClosed:
                 with ClusterStop(client) as other:
                     pass
                 await asyncio.to_thread(other.set)
-                assert events.event_is_set(name=other.name)
+                assert events.event_is_set(name=stop_line.event_of(other.name))
 
         run(main)
 
@@ -444,7 +444,7 @@ class TestClosed:
                     await client.scheduler.identity()
                     assert not stop.is_set()
                     assert pickle.loads(data) is stop
-                    assert not scheduler.extensions["events"].event_is_set(name=stop.name)
+                    assert not scheduler.extensions["events"].event_is_set(name=stop_line.event_of(stop.name))
 
         run(main)
 
@@ -480,7 +480,7 @@ class TestCallbacks:
                     called = asyncio.Event()
                     stop.on_set(called.set)
                     with no_more_threads():
-                        scheduler.extensions["events"].event_set(name=stop.name)
+                        scheduler.extensions["events"].event_set(name=stop_line.event_of(stop.name))
                         await called.wait()
 
         run(main)

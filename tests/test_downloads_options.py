@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from iointerrupt.downloads import DownloadManager, download
+from iointerrupt.downloads import DownloadManager, Options, download
 
 URL = "http://127.0.0.1:9/file"  # nobody listens there
 
@@ -27,10 +27,16 @@ BAD = [
     ({"mirrors": URL}, TypeError, "mirrors must be a sequence of URLs, not one str"),
     ({"mirrors": [None]}, TypeError, "a URL must be a str, not NoneType"),
     ({"mirrors": ["ftp://a.test/"]}, ValueError, "not a URL that can be downloaded: 'ftp://a.test/'"),
-    ({"headers": {"X-Count": 1}}, TypeError, "headers must be of str, and 'X-Count': 1 is not"),
+    ({"headers": {"X-Count": 1}}, TypeError, "the header 'X-Count' must be a str, not int"),
+    ({"headers": {b"X": "1"}}, TypeError, "the name of a header must be a str, not bytes"),
+    ({"headers": [("X", "1")]}, TypeError, "headers must be a mapping of str to str, not list"),
     ({"headers": {"Range": "bytes=1-"}}, ValueError, "the header Range is set by the download itself"),
-    ({"headers": {"X-Two": "lines\r\nX: 1"}}, ValueError, "neither may have line breaks"),
-    ({"headers": {"": "nameless"}}, ValueError, "'': 'nameless' is no header"),
+    (
+        {"headers": {"X-Two": "lines\r\nX: 1"}},
+        ValueError,
+        "'X-Two' is no header: neither name nor value may have line breaks",
+    ),
+    ({"headers": {"": "nameless"}}, ValueError, "'' is no header"),
     ({"segment": 4}, TypeError, "segment"),
 ]
 
@@ -63,3 +69,27 @@ def test_places(dest, kind, said):
     """What is no path is refused."""
     with pytest.raises(kind, match=said):
         download(URL, dest)
+
+
+def test_progress(tmp_path):
+    """So is what cannot be told of progress."""
+    with pytest.raises(TypeError, match="progress must be callable or None, not int"):
+        download(URL, tmp_path / "got", progress=5)
+    with DownloadManager() as manager, pytest.raises(TypeError, match="progress must be callable or None, not str"):
+        manager.submit(URL, tmp_path / "got", progress="bar")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_of_a_manager():
+    """A manager takes `Options` only."""
+    with pytest.raises(TypeError, match="options must be an Options or None, not dict"):
+        DownloadManager(options={"retries": 1})
+
+
+@pytest.mark.parametrize("value", ["secret\r\nX: 1", b"secret", "secret\0"])
+def test_values_of_headers_are_not_shown(value):
+    """What is wrong with a header is said without its value, which may be a password."""
+    with pytest.raises((TypeError, ValueError)) as caught:
+        Options(headers={"Authorization": value})
+    assert "Authorization" in str(caught.value)
+    assert "secret" not in str(caught.value)

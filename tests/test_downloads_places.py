@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -86,6 +87,8 @@ class TestTheFileItself:
         with pytest.raises(DestinationExists) as caught:
             download(f"{server.url}/file", path)
         assert str(path) in str(caught.value)
+        assert caught.value.path == str(path)
+        assert pickle.loads(pickle.dumps(caught.value)).path == str(path)
         assert path.read_bytes() == b"mine"
         assert server.connections == 0
 
@@ -310,6 +313,7 @@ class TestFolders:
         with pytest.raises(WriteFailed) as caught:
             download(f"{server.url}/file", path / "file")
         assert isinstance(caught.value.__cause__, NotADirectoryError)
+        assert caught.value.path == str(path / "file.part")
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
     def test_it_cannot_be_written(self, server, tmp_path):
@@ -353,8 +357,9 @@ class TestBusy:
         running = background(download, f"{stalled.url}/file", path)
         stalled.wait_for("stall")
         for url in (f"{stalled.url}/file", f"{stalled.url}/another"):
-            with pytest.raises(DestinationBusy, match=r"file\.part"):
+            with pytest.raises(DestinationBusy, match=r"file\.part") as caught:
                 download(url, path)
+            assert caught.value.path == f"{path}.part"
         stalled.resume()
         assert running.result().size == SIZE
         assert path.read_bytes() == CONTENT

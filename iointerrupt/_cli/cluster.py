@@ -60,6 +60,8 @@ class ClusterGetting(Getting):
     """One run of `get --dask`."""
 
     def _fetch(self, report: Report, tally: Tally, stop: StopEvent) -> None:
+        if not self._files:  # of an empty list: nothing that takes a cluster
+            return
         remotes = [_Remote(file) for file in self._files]
         self._downloads.update(enumerate(remotes))
         try:

@@ -106,12 +106,14 @@ class Header(Value):
         """Its name and its value."""
         found = _HEADER.fullmatch(text)
         if found is None:
-            raise ValueError(f"{text!r} is no header; accepted is 'NAME: VALUE' in one line")
+            # What follows may be a password, and what is said here ends up in logs.
+            beginning = re.split(r"[\s:=]", text.lstrip(), maxsplit=1)[0]
+            raise ValueError(f"what begins with {beginning!r} is no header; accepted is 'NAME: VALUE' in one line")
         name, value = found.group(1), found.group(2).rstrip()
         try:
             value.encode("latin-1")
         except UnicodeEncodeError:
-            raise ValueError(f"{text!r} has characters that no header can have") from None
+            raise ValueError(f"the value of {name} has characters that no header can have") from None
         if name.lower() in _OURS:
             raise ValueError(f"{name} is what the download itself has to say")
         return name, value

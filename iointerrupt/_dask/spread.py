@@ -20,7 +20,7 @@ from iointerrupt._dask.spread_told import Told
 from iointerrupt._stop import StopEvent, current_stop
 from iointerrupt._types import StopLike
 from iointerrupt.downloads import Options
-from iointerrupt.downloads._options import whole
+from iointerrupt.downloads._options import check_options, check_progress, whole
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -74,8 +74,9 @@ def download_all(
         raise TypeError(f"client must be a distributed.Client, not {type(client).__name__}")
     if client.asynchronous:
         raise TypeError("client must not be asynchronous: this waits for the downloads")
+    check_progress(progress)
     wanted = items_of(items)
-    how = (Options() if options is None else options).but(changes)
+    how = check_options(options).but(changes)
     if how.segments != 1:
         raise ValueError("segments must be 1: the limit for each host counts one connection for each file")
     for checksum in {each.checksum for each in wanted} - {None}:

@@ -135,7 +135,7 @@ def items_of(given: Iterable[str | tuple[str, str] | Item]) -> list[Item]:
                 item = each
             case str():
                 item = Item(each)
-            case (url, dest):
+            case (url, dest) if isinstance(each, tuple):
                 item = Item(url, dest)
             case _:
                 raise TypeError(f"an item must be a URL, a tuple of a URL and a name, or an Item, not {each!r}")

@@ -12,7 +12,7 @@ takes little with it. Towards the end batches shrink, so that all lanes are busy
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -40,7 +40,7 @@ class Batch:
 
 
 class Plan:
-    """The items that wait, and the lanes that there are.
+    """The items that wait, and the lanes that there are. What it does takes time in the number of lanes, not of hosts.
 
     Args:
         hosts: of each item, in the order of their numbers.
@@ -53,7 +53,8 @@ class Plan:
         self._waiting: dict[str, deque[int]] = {}
         for number, host in enumerate(hosts):
             self._waiting.setdefault(host, deque()).append(number)
-        self._to_host: Counter[str] = Counter()
+        self._idle = OrderedDict.fromkeys(self._waiting)  # hosts with items that wait and no lane, the next one first
+        self._to_host: Counter[str] = Counter()  # lanes; none that has no lane is in it
         self._in_worker: Counter[str] = Counter()
         self._seconds: dict[str, float] = {}  # that an item took of late, by host
         self.workers: Collection[str] = ()
@@ -73,6 +74,7 @@ class Plan:
         batch = Batch(host, worker, tuple(waiting.popleft() for _ in range(self._size(host))))
         if not waiting:
             del self._waiting[host]
+        self._idle.pop(host, None)
         self._to_host[host] += 1
         self._in_worker[worker] += 1
         return batch
@@ -92,13 +94,17 @@ class Plan:
             back: what of it has to be fetched all the same. It is the first to be.
         """
         self._leave(batch)
-        self._to_host[batch.host] -= 1
+        host = batch.host
+        self._to_host[host] -= 1
         if seconds is not None:
-            self._seconds[batch.host] = seconds / len(batch.numbers)
+            self._seconds[host] = seconds / len(batch.numbers)
         if back:
-            # To the front of all, as it has been waited for longest.
-            rest = self._waiting.pop(batch.host, deque())
-            self._waiting = {batch.host: deque([*back, *rest]), **self._waiting}
+            self._waiting.setdefault(host, deque()).extendleft(reversed(back))
+        if not self._to_host[host]:
+            del self._to_host[host]
+            if host in self._waiting:
+                self._idle[host] = None
+                self._idle.move_to_end(host, last=not back)  # what comes back has been waited for longest
 
     def _leave(self, batch: Batch) -> None:
         self._in_worker[batch.worker] -= 1
@@ -106,9 +112,11 @@ class Plan:
             del self._in_worker[batch.worker]
 
     def _next_host(self) -> str | None:
-        """That with the fewest lanes; of several, the one that was the first to be named."""
-        host = min(self._waiting, key=self._to_host.__getitem__, default=None)
-        return None if host is None or self._to_host[host] >= self._per_host else host
+        """That with the fewest lanes; of those that have none, the one that has waited longest."""
+        if self._idle:
+            return next(iter(self._idle))
+        busy = (host for host, lanes in self._to_host.items() if lanes < self._per_host and host in self._waiting)
+        return min(busy, key=self._to_host.__getitem__, default=None)
 
     def _size(self, host: str) -> int:
         seconds = self._seconds.get(host)

@@ -1,9 +1,10 @@
 """`Line`: what connects the stop of one process with the scheduler of its cluster.
 
-At the scheduler a stop is a `distributed.Event` of its name, and the reason is beside it in the scheduler's metadata. A line
-asks once whether the event is set, and then leaves one `event_wait` with the scheduler, which answers when it is: nothing is
-asked while data flows, and nothing is polled. All that are coroutines on the loop that the client or the worker has anyway, and
-go through its pool of connections, so there is no thread; and the pool, when it is closed, ends the wait.
+At the scheduler a stop is a `distributed.Event` of a name that no program gives its own events (`event_of`), and the reason is
+beside it in the scheduler's metadata. A line asks once whether the event is set, and then leaves one `event_wait` with the scheduler,
+which answers when it is: nothing is asked while data flows, and nothing is polled. All that are coroutines on the loop that the
+client or the worker has anyway, and go through its pool of connections, so there is no thread; and the pool, when it is closed,
+ends the wait.
 
 A wait is renewed twice a minute, since the scheduler does not notice that one has been given up: it keeps what belongs to it,
 some kilobytes, until the wait ends. So a stop that is dropped unset leaves nothing there for longer than that. (Of one that was
@@ -33,8 +34,8 @@ from distributed.core import Status
 from iointerrupt._signal import guard
 from iointerrupt._signal.latch import Cause, Gate
 
-# Under which name the scheduler's metadata have the reasons, by the names of the stops.
-_REASONS = "iointerrupt"
+# What all that the scheduler has of ours begins with: the names of the events, and in its metadata the reasons.
+_OURS = "iointerrupt"
 
 # Seconds after which a wait is renewed: for no longer does the scheduler keep one that was given up.
 _LEASE = 30.0
@@ -65,7 +66,7 @@ class Telling:
 
 
 class Line:
-    """Hears of a set of the event `name`, and tells of one."""
+    """Hears of a set of the stop `name`, and tells of one."""
 
     def __init__(self, owner: Owner, name: str) -> None:
         self.owner = owner
@@ -187,20 +188,26 @@ class Line:
     async def _reason(self) -> object:
         """Wait for the event; why it was set."""
         scheduler: Any = self.owner.scheduler
-        is_set = await scheduler.event_is_set(name=self.name)
+        event = event_of(self.name)
+        is_set = await scheduler.event_is_set(name=event)
         if not is_set:
             self.known.set()
         while not is_set:
-            is_set = await scheduler.event_wait(name=self.name, timeout=_LEASE)
-        return _unpacked(await scheduler.get_metadata(keys=[_REASONS, self.name], default=None))
+            is_set = await scheduler.event_wait(name=event, timeout=_LEASE)
+        return _unpacked(await scheduler.get_metadata(keys=[_OURS, self.name], default=None))
 
     async def _tell(self, reason: object) -> None:
         if not is_connected(self.owner):
             raise RuntimeError(f"{self.owner!r} is closed")
         scheduler: Any = self.owner.scheduler
         if reason is not None:  # before the event, since who hears of that looks for it
-            await scheduler.set_metadata(keys=[_REASONS, self.name], value=_packed(reason))
-        await scheduler.event_set(name=self.name)
+            await scheduler.set_metadata(keys=[_OURS, self.name], value=_packed(reason))
+        await scheduler.event_set(name=event_of(self.name))
+
+
+def event_of(name: str) -> str:
+    """The name of a stop's event."""
+    return f"{_OURS}-{name}"
 
 
 def is_closed(owner: Owner) -> bool:

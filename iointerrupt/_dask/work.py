@@ -85,7 +85,8 @@ def _make_folder(errand: Errand) -> None:
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        raise WriteFailed(f"{folder} cannot be made a folder: {error.strerror}", url=errand.url) from error
+        said = f"{folder} cannot be made a folder: {error.strerror}"
+        raise WriteFailed(said, url=errand.url, path=folder) from error
 
 
 def _completed(errand: Errand, path: str) -> Downloaded | None:

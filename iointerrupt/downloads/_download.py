@@ -95,8 +95,8 @@ def download(
         preallocate=preallocate,
     )
     check_url(url)
-    suited, is_ours = stoppable(session, segments)
     meter = Meter(url, progress)
+    suited, is_ours = stoppable(session, segments)
     try:
         with use_stop(StopEvent(stop, current_stop())):
             done = run(Job(url, options, suited, meter, limits(options)), dest)

@@ -48,6 +48,14 @@ class _Failure(DownloadError):
         super().__init__(without_credentials(message), url=url)
 
 
+class _PlaceFailure(_Failure):
+    # What those have in common that the place for the file is to blame for.
+
+    def __init__(self, message: str, *, url: str | None = None, path: str | None = None) -> None:
+        super().__init__(message, url=url)
+        self.path = path
+
+
 class BadStatus(_Failure):
     """The server answered with a status that is no success.
 
@@ -124,17 +132,33 @@ class ChecksumNotFound(_Failure):
     """The list of checksums cannot be had, or does not name the file."""
 
 
-class DiskFull(_Failure):
-    """There is no room for the file: on the disk, in a quota, or below the limit for one file. What came is kept."""
+class DiskFull(_PlaceFailure):
+    """There is no room for the file: on the disk, in a quota, or below the limit for one file. What came is kept.
+
+    Attributes:
+        path: that of the file that cannot grow, such as NAME.part; None for a stream.
+    """
 
 
-class WriteFailed(_Failure):
-    """The place for the file cannot be written; see `__cause__`."""
+class WriteFailed(_PlaceFailure):
+    """The place for the file cannot be written; see `__cause__`.
+
+    Attributes:
+        path: what cannot be written; None for a stream.
+    """
 
 
-class DestinationExists(_Failure):
-    """Something is in the file's place already."""
+class DestinationExists(_PlaceFailure):
+    """Something is in the file's place already.
+
+    Attributes:
+        path: the place.
+    """
 
 
-class DestinationBusy(_Failure):
-    """Another download, of this process or another, is at this file."""
+class DestinationBusy(_PlaceFailure):
+    """Another download, of this process or another, is at this file.
+
+    Attributes:
+        path: that of the part, NAME.part.
+    """

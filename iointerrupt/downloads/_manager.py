@@ -36,7 +36,7 @@ from iointerrupt._wait import deadline_of
 from iointerrupt.downloads._download import end_state, is_stop, run
 from iointerrupt.downloads._handle import Download, Place, Wanted
 from iointerrupt.downloads._job import Job
-from iointerrupt.downloads._options import Downloaded, Options, Progress, State, Totals, check_url, whole
+from iointerrupt.downloads._options import Downloaded, Options, Progress, State, Totals, check_options, check_url, whole
 from iointerrupt.downloads._queue import Queue
 from iointerrupt.downloads._rate import Rate
 from iointerrupt.downloads._session import stoppable
@@ -120,7 +120,7 @@ class DownloadManager:
     ) -> None:
         self._jobs = whole("jobs", jobs, least=1)
         self._rate = Rate(max_rate)
-        self._options = Options() if options is None else options
+        self._options = check_options(options)
         self._stop = StopEvent(stop, current_stop())
         self._session, self._owns_session = stoppable(session, connections_per_host)
         self._pid = os.getpid()

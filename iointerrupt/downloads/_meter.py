@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from iointerrupt._errors import DownloadError
-from iointerrupt.downloads._options import Progress, State
+from iointerrupt.downloads._options import Progress, State, check_progress
 from iointerrupt.downloads._rate import Speed
 
 _TELL_EVERY = 0.05  # seconds
@@ -24,9 +24,13 @@ class Meter:
     Args:
         url: what is being fetched.
         listener: is called with a `Progress` at each change of state, and now and then in between.
+
+    Raises:
+        TypeError: the listener cannot be called.
     """
 
     def __init__(self, url: str, listener: Callable[[Progress], object] | None = None) -> None:
+        check_progress(listener)
         self._listener = listener
         self._lock = threading.RLock()  # a signal handler may stop a download in a thread that looks at it
         self._telling = threading.Lock()  # only ever tried

@@ -179,6 +179,8 @@ class Options:
             raise TypeError("mirrors must be a sequence of URLs, not one str")
         for url in self.mirrors:
             check_url(url)
+        if not isinstance(self.headers, Mapping):
+            raise TypeError(f"headers must be a mapping of str to str, not {type(self.headers).__name__}")
         for header in self.headers.items():
             _check_header(*header)
 
@@ -213,6 +215,27 @@ class Options:
         return replace(self, **changes)
 
 
+def check_options(options: Any) -> Options:
+    """`options`, or the usual ones for None.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(options, Options | None):
+        raise TypeError(f"options must be an Options or None, not {type(options).__name__}")
+    return Options() if options is None else options
+
+
+def check_progress(progress: Any) -> None:
+    """Refuse what cannot be told of progress.
+
+    Raises:
+        TypeError: it is neither None nor can it be called.
+    """
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress must be callable or None, not {type(progress).__name__}")
+
+
 def check_url(url: Any) -> str:
     """Refuse what is no http or https URL; return its scheme, host and port.
 
@@ -237,12 +260,15 @@ _OWN_HEADERS = frozenset({"range", "if-range", "if-none-match", "if-modified-sin
 
 
 def _check_header(name: Any, value: Any) -> None:
-    if not isinstance(name, str) or not isinstance(value, str):
-        raise TypeError(f"headers must be of str, and {name!r}: {value!r} is not")
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a header must be a str, not {type(name).__name__}")
+    # What the value is may be a password, and what is said here ends up in logs.
+    if not isinstance(value, str):
+        raise TypeError(f"the header {name!r} must be a str, not {type(value).__name__}")
     if name.lower() in _OWN_HEADERS:
         raise ValueError(f"the header {name} is set by the download itself")
     if not name or any(each in name + value for each in "\r\n\0") or ":" in name:
-        raise ValueError(f"{name!r}: {value!r} is no header: neither may have line breaks, nor the name a colon")
+        raise ValueError(f"{name!r} is no header: neither name nor value may have line breaks, nor the name a colon")
 
 
 def whole(name: str, value: Any, *, least: int) -> int:

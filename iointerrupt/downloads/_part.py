@@ -60,9 +60,9 @@ class Part:
             try:
                 self.fd = open_locked(self.path, 0o666)
             except NoFileError:
-                raise WriteFailed(f"{self.path} is in the way: it is no file") from None
+                raise WriteFailed(f"{self.path} is in the way: it is no file", path=self.path) from None
             except TakenError:
-                raise DestinationBusy(f"another download is at {self.path}") from None
+                raise DestinationBusy(f"another download is at {self.path}", path=self.path) from None
         self._found = os.fstat(self.fd)
         self._size, self._inode = self._found.st_size, self._found.st_ino
         self._has_bytes = self._size > 0
@@ -135,7 +135,8 @@ class Part:
         with refusals(self.path):
             missing = size - bytes_taken(self.fd)
             if missing > (free := bytes_left(self.fd, self.path)):
-                raise DiskFull(f"{self.path} needs {missing:,} more bytes, and the disk has {free:,} left")
+                said = f"{self.path} needs {missing:,} more bytes, and the disk has {free:,} left"
+                raise DiskFull(said, path=self.path)
             if preallocate and missing > 0 and hasattr(os, "posix_fallocate"):
                 self._has_bytes = True
                 os.posix_fallocate(self.fd, 0, size)
@@ -245,7 +246,8 @@ class Part:
     def _check_place(self) -> None:
         # Whoever may write into the folder can remove the part, or put another file, a link or a pipe in its place.
         if not is_at(self.path, self._found):
-            raise WriteFailed(f"{self.path} was taken away, or something put in its place, while it was being written")
+            said = f"{self.path} was taken away, or something put in its place, while it was being written"
+            raise WriteFailed(said, path=self.path)
 
     def _sync_in_helper(self) -> None:
         with self._lock:
@@ -301,14 +303,14 @@ class Part:
             try:
                 (os.replace if replace else rename_new)(self.path, path)
             except FileExistsError:
-                raise DestinationExists(f"{path} is there already") from None
+                raise DestinationExists(f"{path} is there already", path=path) from None
             self._is_finished = True
             if self._has_record:
                 unlink(self._record_path)
                 self._has_record = False
             # A rename goes by names. That nothing has it is no failure: who waits for files may have taken it already.
             if not is_at(path, self._found, missing=True):
-                raise WriteFailed(f"{path} is not what was downloaded: another file was put in its place")
+                raise WriteFailed(f"{path} is not what was downloaded: another file was put in its place", path=path)
         return size
 
     def _sync(self) -> None:
@@ -400,10 +402,10 @@ def refusal(error: OSError, path: str) -> DiskFull | WriteFailed:
     """An error of the file system, as one of the download."""
     said = error.strerror or str(error)
     if error.errno == errno.ENOENT:
-        return WriteFailed(f"there is no folder {os.path.dirname(path) or os.curdir}")
+        return WriteFailed(f"there is no folder {os.path.dirname(path) or os.curdir}", path=path)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return DiskFull(f"no room for {path}: {said}")
-    return WriteFailed(f"{path} cannot be written: {said}")
+        return DiskFull(f"no room for {path}: {said}", path=path)
+    return WriteFailed(f"{path} cannot be written: {said}", path=path)
 
 
 def sync_in_helper(fd: int, then: Callable[[OSError | None], object]) -> None:

@@ -53,7 +53,8 @@ class Target(NamedTuple):
         if name:
             if name.lower().endswith(_OF_PARTS):
                 raise WriteFailed(
-                    f"{path} cannot be the name of a file: unfinished downloads end in {', '.join(_OF_PARTS)}"
+                    f"{path} cannot be the name of a file: unfinished downloads end in {', '.join(_OF_PARTS)}",
+                    path=path,
                 )
             return cls(path, folder, name, is_named=True)
         name = name_for(url)
@@ -92,11 +93,11 @@ def check_free(path: str, options: Options, url: str) -> None:
         return
     if not stat.S_ISLNK(found.st_mode) or (options.overwrite and _leads_to_a_device(path)):
         if stat.S_ISDIR(found.st_mode):
-            raise WriteFailed(f"{path} is a folder", url=url)
+            raise WriteFailed(f"{path} is a folder", url=url, path=path)
         if not stat.S_ISREG(found.st_mode) and (options.overwrite or options.update):
-            raise WriteFailed(f"{path} is in the way: it is no file", url=url)
+            raise WriteFailed(f"{path} is in the way: it is no file", url=url, path=path)
     if not (options.overwrite or options.update):
-        raise DestinationExists(f"{path} is there already", url=url)
+        raise DestinationExists(f"{path} is there already", url=url, path=path)
 
 
 def _leads_to_a_device(path: str) -> bool:

@@ -121,7 +121,8 @@ class Transfer:
             if not self._target.is_named and record.done:
                 other = record.source.partition(" ")[0]
                 raise DestinationBusy(
-                    f"{part.path} is a part of {other}: give this file another name, or begin it anew (resume=False)"
+                    f"{part.path} is a part of {other}: give this file another name, or begin it anew (resume=False)",
+                    path=part.path,
                 )
             part.forget()
         else:

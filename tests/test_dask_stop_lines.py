@@ -389,6 +389,44 @@ class TestClosed:
 
         run(main)
 
+    def test_another_client(self):
+        """A client that is closed leaves a stop to the other one that it was made of too, which hears also what was set meanwhile."""
+
+        async def main():
+            async with small() as (scheduler, client):
+                other = await Client(scheduler.address, asynchronous=True, set_as_default=False)
+                stop = ClusterStop(other, name="both")
+                first = stop._line
+                assert ClusterStop(client, name="both") is stop
+                task = await listening(stop)
+                await other.close()
+                await asyncio.wait([task])
+                await listening(stop)
+                assert stop._line is not first
+                assert not stop.is_set()
+                scheduler.extensions["events"].event_set(name=stop_line.event_of("both"))
+                assert await asyncio.to_thread(stop.wait, LIMIT)
+
+        run(main)
+
+    def test_no_other_client_that_was_asked_for_it(self):
+        """Clients of which a stop was not made have nothing to do with it; nor has one after its `close`."""
+
+        async def main():
+            async with small() as (scheduler, client):
+                other = await Client(scheduler.address, asynchronous=True, set_as_default=False)
+                stop, closed = ClusterStop(other, name="one"), ClusterStop(other, name="closed")
+                assert ClusterStop(client, name="closed") is closed
+                tasks = [await listening(each) for each in (stop, closed)]
+                closed.close()
+                await other.close()
+                await asyncio.wait(tasks)
+                assert not stop._line.is_open
+                assert not closed._line.is_open
+                assert not stop.is_set()
+
+        run(main)
+
     def test_after_the_loop(self):
         """When the loop of an asynchronous client is over, so is all that was in it: the stop is left alone, and says so."""
         stops = []

@@ -18,7 +18,7 @@ from __future__ import annotations
 import uuid
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, Self
 
 from distributed import Client, Worker, get_worker
@@ -45,7 +45,7 @@ class ClusterStop(StopEvent):
     Args:
         client: of the cluster; None for that of this process: the worker whose task this is, or else the current client.
         name: to find the same stop elsewhere; None for a new one. In one process there is one object of a name, whether it is
-            made or unpickled.
+            made or unpickled, and it hears of a set as long as one of the clients and workers is there that it was made of.
 
     Raises:
         RuntimeError: the client is not connected, there is none, or there are too many stops: each has one of the connections
@@ -53,12 +53,13 @@ class ClusterStop(StopEvent):
         TypeError: `client` is not a `distributed.Client`, or the name not a str.
 
     All but `set` is local: the scheduler is not asked, and tells of a set by itself. If the connection to it breaks, the stop is
-    set, with the error as its reason: nobody could tell of a set any more. When the client is closed, or the worker ends, it
-    is not: it is an event of its process from then on. In a forked child it is a copy, as any `StopEvent` is.
+    set, with the error as its reason: nobody could tell of a set any more. When its client is closed, or its worker ends, it is
+    not: it is an event of its process from then on. In a forked child it is a copy, as any `StopEvent` is.
     """
 
     _key: tuple[str, str]  # the scheduler's address, and the name
     _blocks = 0  # that have been entered and not left, in this process
+    _owners: weakref.WeakSet[Owner]  # of which it was made, with the lock of `guard`
 
     # One that is there already is not made again, so all is done in here.
     def __new__(cls, client: Client | None = None, *, name: str | None = None) -> Self:
@@ -89,9 +90,11 @@ class ClusterStop(StopEvent):
                 stop = super().__new__(cls)
                 StopEvent.__init__(stop)
                 stop._key = key
+                stop._owners = weakref.WeakSet()
                 stop._attach(owner, linger=linger)
             elif not (stop._line.is_open or stop._latch.fired):
                 stop._attach(owner, linger=linger)
+            stop._owners.add(owner)
         return stop  # type: ignore[no-any-return]
 
     def _attach(self, owner: Owner, *, linger: bool) -> None:
@@ -103,7 +106,7 @@ class ClusterStop(StopEvent):
             line.listen()
         self._line: Line = line
         self._must_ask = True
-        self._detach: Callable[..., None] = line.attach(self._hear, self._kept, linger=linger)
+        self._detach: Callable[..., None] = line.attach(self._hear, self._move, self._kept, linger=linger)
         self._finalizer = weakref.finalize(self, self._detach)
         self._finalizer.atexit = False
         _stops[self._key] = self
@@ -181,6 +184,16 @@ class ClusterStop(StopEvent):
                 run_in_thread(lambda: self._fire(cause), "iointerrupt-cluster")
             except RuntimeError:  # there are no more threads to be had
                 self._fire(cause)
+
+    def _move(self) -> None:
+        """The client or the worker is no more through which it would hear of a set: another one may be."""
+        with guard.lock:
+            if self._latch.fired or self._line.is_open:
+                return
+            for owner in filter(is_connected, list(self._owners)):
+                with suppress(RuntimeError):  # it has too many
+                    self._attach(owner, linger=False)
+                    return
 
     def _hold(self, *, keep: bool = True) -> ExitStack:
         hold = super()._hold(keep=keep)

@@ -11,9 +11,10 @@ some kilobytes, until the wait ends. So a stop that is dropped unset leaves noth
 set there remain the event and the reason, some hundred bytes.) And a line whose stop is dropped waits a moment for another one
 of the name: the next task has one.
 
-When is a connection that breaks a failure? If the client or the worker has closed it, it is not. Else nobody can say any more
-whether to stop, and what depends on it has to: `hear` gets the error. There is no second attempt: a worker that has lost its
-scheduler ends, and a client that comes back finds a scheduler that knows nothing of its past.
+When is a connection that breaks a failure? If the client or the worker has closed it, it is not, and `over` is called: there
+may be another client. Else nobody can say any more whether to stop, and what depends on it has to: `hear` gets the error. There
+is no second attempt: a worker that has lost its scheduler ends, and a client that comes back finds a scheduler that knows
+nothing of its past.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class Line:
         loop: Any = owner.loop
         self._loop: asyncio.AbstractEventLoop = loop.asyncio_loop
         self._hear: weakref.WeakMethod[Callable[[Cause], object]] | None = None
+        self._over: weakref.WeakMethod[Callable[[], object]] | None = None
         self._cause: Cause | None = None
         self._task: asyncio.Task[None] | None = None
         self._has_ended = False
@@ -95,13 +97,15 @@ class Line:
         """Begin to wait for the event; for those who attach themselves."""
         self._soon(self._begin_to_listen)
 
-    def attach(self, hear: Callable[[Cause], object], kept: object, *, linger: bool) -> Callable[..., None]:
-        """Have `hear` called in the loop, with why the stop is set, when it is.
+    def attach(
+        self, hear: Callable[[Cause], object], over: Callable[[], object], kept: object, *, linger: bool
+    ) -> Callable[..., None]:
+        """Have `hear` called in the loop, with why the stop is set, when it is; or `over`, when nothing is heard any more.
 
         The caller has the lock of `guard`.
 
         Args:
-            hear: a method, whose object is referred to weakly.
+            hear, over: methods, whose object is referred to weakly.
             kept: kept alive for as long as the line may hear of something.
             linger: whether to wait for another one of the name, after the last one.
 
@@ -109,6 +113,7 @@ class Line:
             What takes it back, for finalizers too: it neither waits nor raises. With `linger=False`, at once.
         """
         self._hear = ref = weakref.WeakMethod(hear)
+        self._over = weakref.WeakMethod(over)
         self.kept = kept
         if self._cause is not None:
             self._soon(self._tell_hearer)
@@ -157,7 +162,15 @@ class Line:
     def _begin_to_listen(self) -> None:
         if not self._has_ended:
             self._task = self._start(self._listen())
-            self._task.add_done_callback(lambda _: self._end())
+            self._task.add_done_callback(self._listened)
+
+    def _listened(self, _: object) -> None:
+        """There is nothing more to be heard: all that there was has been, or the client, or the worker, has ended."""
+        was_given_up = self._has_ended
+        self._end()
+        over = self._over() if self._over is not None else None
+        if over is not None and self._cause is None and not was_given_up:
+            over()
 
     def _begin_to_tell(self, reason: object, telling: Telling) -> None:
         def end(task: asyncio.Task[None]) -> None:

@@ -21,7 +21,6 @@ from iointerrupt._files import growing, locking, system
 from iointerrupt._monkey.sockets import PatchedSocket
 from iointerrupt._signal import by_select
 from iointerrupt._sockets import socket as socket_module
-from iointerrupt.downloads import _part
 from iointerrupt.testing import FaultServer, steps, wait_until_blocked
 from tests.portability.__main__ import ROOT, RUNS, environment_without
 from tests.portability.absent import NEEDS
@@ -169,8 +168,7 @@ class TestOpenFilesKeepTheirNames:
     @pytest.fixture(autouse=True)
     def no_name_of_an_open_file_goes(self, monkeypatch):
         """What renames and removes fails as there, for parts."""
-        for module in (_part, parts):
-            monkeypatch.setattr(module, "RENAMES_OPEN_FILES", False)
+        monkeypatch.setattr(growing, "RENAMES_OPEN_FILES", False)
         for name in ("replace", "rename", "unlink"):
             monkeypatch.setattr(os, name, self.refusing(getattr(os, name)))
 

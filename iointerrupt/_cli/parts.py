@@ -24,8 +24,7 @@ from typing import Any
 
 from iointerrupt._files import copying
 from iointerrupt._files.beside import read_note, rename_new, unlink, write_note
-from iointerrupt._files.growing import NoFileError, TakenError, boot, close_locked, is_at, open_locked
-from iointerrupt._files.system import RENAMES_OPEN_FILES
+from iointerrupt._files.growing import Locked, NoFileError, TakenError, boot, is_at, open_locked
 from iointerrupt._stop import StopEvent
 
 # A record is a line; what is longer is none.
@@ -119,7 +118,7 @@ def copy(
     return Copied(target, size, start)
 
 
-class Part:
+class Part(Locked):
     """The file in which a copy grows, locked.
 
     Args:
@@ -195,15 +194,6 @@ class Part:
                 self.discard()
         finally:
             self._let_go()
-
-    def _before_its_name_goes(self) -> None:
-        if not RENAMES_OPEN_FILES:
-            self._let_go()
-
-    def _let_go(self) -> None:
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            close_locked(fd)
 
 
 def _open_source(source: str) -> int:

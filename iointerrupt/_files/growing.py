@@ -12,7 +12,7 @@ import os
 import stat
 
 from iointerrupt._files.locking import LockedError, lock, unlock
-from iointerrupt._files.system import ALWAYS, NOFOLLOW, NONBLOCK
+from iointerrupt._files.system import ALWAYS, NOFOLLOW, NONBLOCK, RENAMES_OPEN_FILES
 
 
 class NoFileError(Exception):
@@ -75,6 +75,27 @@ def close_locked(fd: int) -> None:
     except OSError:
         pass  # there are no locks
     os.close(fd)
+
+
+class Locked:
+    """Who has the descriptor of a part, which `open_locked` has opened.
+
+    Attributes:
+        fd: the descriptor; -1 when it has been let go of.
+    """
+
+    fd: int = -1
+
+    def _before_its_name_goes(self) -> None:
+        """To be called before the file is renamed or removed: there are systems that do so only where nobody has it open."""
+        if not RENAMES_OPEN_FILES:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Take the lock off and close the file, once."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            close_locked(fd)
 
 
 def is_at(path: str, found: os.stat_result, *, missing: bool = False) -> bool:

@@ -19,8 +19,8 @@ import time
 from collections.abc import Callable
 
 from iointerrupt._files.beside import rename_new, unlink
-from iointerrupt._files.growing import NoFileError, TakenError, boot, close_locked, is_at, open_locked
-from iointerrupt._files.system import RENAMES_OPEN_FILES, bytes_left, bytes_taken, datasync, sync_folder
+from iointerrupt._files.growing import Locked, NoFileError, TakenError, boot, is_at, open_locked
+from iointerrupt._files.system import bytes_left, bytes_taken, datasync, sync_folder
 from iointerrupt._helpers import run_in_thread
 from iointerrupt._stop import StopEvent
 from iointerrupt.downloads._errors import DestinationBusy, DestinationExists, DiskFull, WriteFailed
@@ -38,7 +38,7 @@ _SAVE_EVERY, _SYNC_EVERY = 0.05, 1.0  # seconds
 _SYNCED_AT_ONCE = 1 << 20  # bytes that the disk takes in no time
 
 
-class Part:
+class Part(Locked):
     """A part file that is open and locked.
 
     Args:
@@ -360,15 +360,6 @@ class Part:
                     pass  # the one that is there says less, and that is true as well
         finally:
             self._let_go()
-
-    def _before_its_name_goes(self) -> None:
-        if not RENAMES_OPEN_FILES:
-            self._let_go()
-
-    def _let_go(self) -> None:
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            close_locked(fd)
 
     def _sync_all(self) -> None:
         # Where a record cannot say in which boot it was written, only what is synced will be believed.

@@ -270,17 +270,15 @@ class StopEvent(threading.Event):
     def _hold(self, *, keep: bool = True) -> ExitStack:
         # For those who depend on this event without being blocked on it: until the returned stack is closed, what must
         # be asked is watched, the clock included, and the event is kept alive by whatever could set it.
-        hold = ExitStack()
-        for asked in self._asked:
-            hold.callback(asked._watch(self if keep else None))
-        if self._limit is not None:
-            cancel = _clock.at(self._limit[0], self.is_set if keep else _weakly(self.is_set))
-            if keep:  # else it is a finalizer that closes this, which must not wait for the clock's lock
-                hold.callback(cancel)
-        for ancestor in self._ancestors() if keep else ():
-            ancestor._kept[hold] = self
-            hold.callback(ancestor._kept.pop, hold, None)
-        return hold
+        with ExitStack() as hold:
+            for asked in self._asked:
+                hold.callback(asked._watch(self if keep else None))
+            if self._limit is not None:
+                hold.callback(_clock.at(self._limit[0], self.is_set if keep else _weakly(self.is_set)))
+            for ancestor in self._ancestors() if keep else ():
+                ancestor._kept[hold] = self
+                hold.callback(ancestor._kept.pop, hold, None)
+            return hold.pop_all()
 
     def _ancestors(self) -> list[StopEvent]:
         ancestors = dict.fromkeys(self._parents)
@@ -335,7 +333,7 @@ class _FollowedEvent(_Followed):
     def __init__(self, source: EventLike) -> None:
         super().__init__(source, source.is_set)
         self._watcher = EventWatcher(source, source.wait, self._watched)
-        self._hook = EventHook(source, self._hooked) if EventHook.supports(source) else None
+        self._hook = EventHook.of(source, self._hooked) if EventHook.supports(source) else None
 
     def is_set(self) -> bool:
         was_set = self._latch.fired

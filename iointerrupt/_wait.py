@@ -84,13 +84,13 @@ def wait_ready(fd: int, events: int, own: StopEvent | None, deadline: float | No
         return
     latch = None if first is None else first._latch
     other = None if second is None else second._latch
+    polls.is_busy = True  # before it is looked into: a signal handler that waits itself must leave it as it is
     try:
-        poller = polls.poll_for(fd, _EVENTS[events], latch, other)
-    except OSError:
-        wait_any({fd: events}, own, deadline)  # which knows what to do without a descriptor
-        return
-    polls.is_busy = True
-    try:
+        try:
+            poller = polls.poll_for(fd, _EVENTS[events], latch, other)
+        except OSError:
+            wait_any({fd: events}, own, deadline)  # which knows what to do without a descriptor
+            return
         if first is not None:
             mark = mark_of_thread()
             first._blocked[polls] = mark

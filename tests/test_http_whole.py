@@ -74,6 +74,29 @@ def test_stop(background, session):
         in_order(pool_of(session.get_adapter(server.url), server.url))
 
 
+def test_after_a_stop(session):
+    """What a stop has ended is never taken for a body: as long as it is set it raises, and then it is said to be consumed."""
+    session.stop = StopEvent(timeout=0.05)
+    with FaultServer([steps.expect(), steps.head(length=10), steps.send(b"hello"), steps.stall()]) as server:
+        response = session.get(server.url, stream=True)
+        for what in ("content", "content", "text"):
+            with pytest.raises(Interrupted):
+                getattr(response, what)
+        session.stop = None
+        with pytest.raises(RuntimeError, match="already consumed"):
+            response.content  # noqa: B018 - what it raises
+
+
+def test_after_a_failure(session):
+    """Nor is what a broken connection has ended."""
+    with FaultServer([steps.expect(), steps.head(length=10), steps.send(b"hello"), steps.close()]) as server:
+        response = session.get(server.url, stream=True)
+        with pytest.raises(requests.exceptions.ChunkedEncodingError):
+            response.content  # noqa: B018 - as above
+        with pytest.raises(RuntimeError, match="already consumed"):
+            response.content  # noqa: B018 - as above
+
+
 def test_stop_while_it_is_decoded(session, monkeypatch):
     """A stop ends the undoing of a coding as well, in which few bytes may become very many."""
     session.stop = StopEvent()

@@ -6,9 +6,11 @@ import asyncio
 import copy
 import functools
 import gc
+import linecache
 import multiprocessing
 import os
 import pickle
+import queue
 import selectors
 import signal
 import subprocess
@@ -419,6 +421,28 @@ class TestCallbacks:
         StopEvent(timeout=0.05).on_set(ran.set)
         assert ran.wait(10)
 
+    def test_a_deadline_that_nobody_depends_on_any_more(self):
+        """What the clock has to remember is taken back: with a registration, and with an event that is dropped."""
+        before = len(_stop._clock._entries)
+        stop = StopEvent(timeout=1000)
+        stop.fileno()
+        registration = stop.on_set(print)
+        assert len(_stop._clock._entries) == before + 2
+        registration.cancel()
+        assert len(_stop._clock._entries) == before + 1
+        del stop, registration
+        gc.collect()
+        assert len(_stop._clock._entries) == before
+
+    def test_deadlines_in_any_order(self):
+        """Of deadlines that are told in any order each is kept, the next one first."""
+        fired = queue.SimpleQueue()
+        times = [0.05, 0.01, 0.08, 0.03, 0.06, 0.02]
+        stops = [StopEvent(timeout=seconds) for seconds in times]
+        for seconds, stop in zip(times, stops, strict=True):
+            stop.on_set(functools.partial(fired.put, seconds))
+        assert sorted(fired.get(timeout=10) for _ in times) == sorted(times)
+
     def test_many_ways_down_to_one_descendant(self):
         """A family in which every event has two parents is set in a moment, and each callback runs once."""
         top, ran = StopEvent(), []
@@ -557,6 +581,46 @@ class TestForeign:
         wait_until_blocked(event)
         event.set()
         assert waiting.result() is True
+
+    def test_one_place_for_each_event(self, background):
+        """However many follow a plain event after one another, there is one place of ours among its waiters, for the last one."""
+        event = threading.Event()
+        for _ in range(20):
+            assert as_stop(event).wait(0.0) is False
+            gc.collect()
+        assert len(event._cond._waiters) == 1
+        waiting = background(as_stop(event).wait)
+        wait_until_blocked(event)
+        event.set()
+        assert waiting.result() is True
+        assert len(event._cond._waiters) == 0
+
+    def test_an_operation_that_ends_while_the_event_is_set(self, background):
+        """The event's `set` walks along its waiters: who leaves meanwhile does not get in its way."""
+        event = threading.Event()
+        plain = background(event.wait)
+        while not event._cond._waiters:  # nothing else tells
+            pass
+        leave = as_stop(event)._hook.hold()
+        left = []
+
+        def trace(frame, *_):
+            line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+            if "waiter = waiters[0]" in line and len(event._cond._waiters) == 1:
+                sys.settrace(None)
+                frame.f_trace = None
+                left.append(background(leave).result())
+                return None
+            return trace
+
+        was_traced = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            event.set()
+        finally:
+            sys.settrace(was_traced)
+        assert plain.result() is True
+        assert left == [None]
 
     def test_callable_wakes_a_blocked_thread(self, background, monkeypatch):
         """A thread blocked on a callable is woken once that says so, and the interval can be set."""

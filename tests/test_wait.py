@@ -10,15 +10,18 @@ import resource
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 import types
 import weakref
+from contextlib import contextmanager
 
 import pytest
 
 from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, _wait, abandoned_helpers, use_stop
 from iointerrupt._helpers import Helpers
+from iointerrupt._signal import polls
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.polls import kept
 from iointerrupt._wait import READ, WRITE, Place, has_hung_up, wait_ready
@@ -32,6 +35,16 @@ def pipe():
     yield reader, writer
     os.close(reader)
     os.close(writer)
+
+
+@contextmanager
+def signal_handler(number, handler):
+    """Have a signal handled so in this block."""
+    previous = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, previous)
 
 
 class TestWaitReady:
@@ -268,6 +281,47 @@ class TestKeptPoll:
         monkeypatch.setattr(kept.poll, "is_busy", True)
         assert not is_kept(None)
         assert not is_kept(stop)
+
+    def test_a_handler_that_waits(self, pipe, monkeypatch):
+        """Wherever a signal handler comes that waits itself, what the interrupted wait polls is what that waits for."""
+        mine, other, reached = StopEvent(), StopEvent(), 0
+
+        def look(poller, fd, latch, *_):
+            for number in (fd, latch.wake().fileno()):
+                poller.modify(number, select.POLLIN)  # an OSError where it is not in there
+            raise TimeoutError
+
+        def waits(fd, stop):
+            with pytest.raises(TimeoutError):
+                wait_ready(fd, READ, stop, time.monotonic())
+
+        monkeypatch.setattr(_wait, "poll_one", look)
+        with signal_handler(signal.SIGALRM, lambda *_: waits(pipe[1], other)):
+            for at in range(60):
+                waits(pipe[0], mine)  # so that its poll object is there
+                lines = 0
+
+                def trace(frame, event, arg, at=at):
+                    nonlocal lines, reached
+                    if frame.f_code.co_filename not in {_wait.__file__, polls.__file__}:
+                        return None
+                    if event == "line":
+                        lines += 1
+                        if lines == at:
+                            reached += 1
+                            sys.settrace(None)
+                            frame.f_trace = None
+                            os.kill(os.getpid(), signal.SIGALRM)
+                            return None
+                    return trace
+
+                was_traced = sys.gettrace()
+                sys.settrace(trace)
+                try:
+                    waits(pipe[0], mine)
+                finally:
+                    sys.settrace(was_traced)
+        assert reached > 20
 
     def test_a_herd(self, background):
         """So many threads share a descriptor; each gets the same one each time, and all of these are readable after a set."""

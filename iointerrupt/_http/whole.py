@@ -24,7 +24,7 @@ _DECODED_PIECE = 1 << 14
 
 
 class Response(requests.Response):
-    """What a session of ours returns. A pickled one is one of requests, for those who do not have this library."""
+    """What an `Adapter` returns. A pickled one is one of requests, for those who do not have this library."""
 
     @property
     def content(self) -> bytes:
@@ -32,15 +32,21 @@ class Response(requests.Response):
 
         Raises:
             Interrupted: a stop was set. The response is closed, and what had come of the body is gone.
-            requests.exceptions.RequestException, RuntimeError: as in requests.
+            requests.exceptions.RequestException: as in requests.
+            RuntimeError: the body has been consumed: in pieces, or by a first use that has failed.
         """
         kept: Any = self._content  # requests keeps to itself whether it was read, and what; False is for not yet
         if kept is False and not self._content_consumed and is_from_network(self.raw):  # type: ignore[attr-defined]  # as above
             try:
                 self._content = b"".join(self._pieces())
-            except Interrupted as error:
-                error.transferred = error.partial = None  # of one piece of it
+            except BaseException as error:
+                # Else what is left of a closed body, nothing, would be taken for all of it at the next use.
+                self._content_consumed = True
+                if isinstance(error, Interrupted):
+                    error.transferred = error.partial = None  # of one piece of it
                 raise
+        elif kept is False:
+            Stops(self, None).check()
         return super().content
 
     def _pieces(self) -> Iterator[bytes]:

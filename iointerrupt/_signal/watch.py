@@ -20,8 +20,9 @@ Nothing that a source or a callback raises ends a thread which serves others too
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 import os
-import sched
 import sys
 import threading
 import time
@@ -44,6 +45,7 @@ GRACE = 1.0
 _LET_THEM_RUN = 0.0005
 
 _exiting = False
+_numbers = itertools.count()
 _event_watchers: weakref.WeakSet[EventWatcher] = weakref.WeakSet()
 _restarted: weakref.WeakSet[CallablePoller | Clock] = weakref.WeakSet()
 
@@ -131,14 +133,27 @@ class EventHook:
 
     The list of waiters is not public, though the same in every CPython from 3.2 to 3.14: `supports` looks before it is
     used, and an event that is different in any way has its `EventWatcher`.
+
+    Once taken, the place is kept until the event calls: it may be in the middle of walking along its waiters, and only it
+    knows. So there is one for each event (`of`), whoever follows that.
     """
 
-    def __init__(self, source: Any, fire: Callable[[], None]) -> None:
-        self._source = source
+    def __init__(self, source: Any) -> None:
+        self._is_set = weakref.WeakMethod(source.is_set)
         self._waiters: deque[object] = source._cond._waiters
-        self._fire = weakref.WeakMethod(fire)
+        self._fire: Callable[[], Callable[[], None] | None] = _nobody
         self._holds = 0
         self._is_hooked = False
+
+    @classmethod
+    def of(cls, source: Any, fire: Callable[[], None]) -> EventHook:
+        """The one of an event, which calls this method from now on; it refers to the method's object weakly."""
+        with guard.lock:
+            hook = _event_hooks.get(source)
+            if hook is None:
+                hook = _event_hooks[source] = cls(source)
+            hook._fire = weakref.WeakMethod(fire)
+            return hook
 
     @staticmethod
     def supports(source: object) -> bool:
@@ -164,18 +179,13 @@ class EventHook:
                 return
             self._is_hooked = True
             self._waiters.append(self)
-        if self._source.is_set():  # perhaps before it could see us
+        is_set = self._is_set()
+        if is_set is not None and is_set():  # perhaps before it could see us
             self._call()
 
     def _release_hold(self) -> None:
         with guard.lock:
             self._holds -= 1
-            if not self._holds and self._is_hooked:
-                self._is_hooked = False
-                try:
-                    self._waiters.remove(self)
-                except ValueError:  # its set is taking it out at this moment
-                    pass
 
     def release(self) -> None:
         """What the event calls on each of its waiters, which are locks."""
@@ -188,6 +198,11 @@ class EventHook:
             fire()
 
 
+def _nobody() -> None:
+    return None
+
+
+_event_hooks: weakref.WeakKeyDictionary[object, EventHook] = weakref.WeakKeyDictionary()
 _finalizer: Any = None
 
 
@@ -259,7 +274,11 @@ class CallablePoller:
 
 
 class Clock:
-    """One thread that fires each entry at its time (`time.monotonic`)."""
+    """One thread that fires each entry at its time (`time.monotonic`).
+
+    The entries are in a dict, in which each step is atomic, so that a finalizer may take one back wherever it runs. The thread
+    looks through all of them when the next one is due, and where one has come that is due before that.
+    """
 
     def __init__(self) -> None:
         self._forget()
@@ -267,38 +286,44 @@ class Clock:
 
     def _forget(self) -> None:
         self._changed = threading.Event()
-        self._entries = sched.scheduler(time.monotonic)
+        self._entries: dict[int, tuple[float, Callable[[], object]]] = {}
+        self._until = math.inf  # when the thread looks again by itself; as long as it looks, all that comes is news
         self._thread: threading.Thread | None = None
 
-    def at(self, when: float, fire: Callable[[], object]) -> Callable[[], None]:
+    def at(self, when: float, fire: Callable[[], object]) -> Callable[[], object]:
         """Call `fire` at `when`; returns what takes the entry back, and does nothing once it has fired."""
+        number = next(_numbers)
+        cancel = functools.partial(self._entries.pop, number, None)
+        self._entries[number] = when, fire
         with guard.lock:
-            entries = self._entries
-            entry = entries.enterabs(when, 0, _reporting, (fire,))
             is_running = self._thread is not None
             if not is_running:
                 self._thread = threading.Thread(target=self._run, name="iointerrupt-clock", daemon=True)
         if not is_running:
-            _start(self)
-        self._changed.set()
-
-        def cancel() -> None:
             try:
-                entries.cancel(entry)
-            except ValueError:  # it has fired
-                return
+                _start(self)
+            except BaseException:
+                cancel()
+                raise
+        if when < self._until:
             self._changed.set()
-
         return cancel
 
     def _run(self) -> None:
         while True:
+            self._until = math.inf
             self._changed.clear()
-            delay: Any = self._entries.run(blocking=False)
-            if self._changed.wait(GRACE if delay is None else min(delay, threading.TIMEOUT_MAX)):
+            now = time.monotonic()
+            due = sorted((when, number) for number, (when, _) in list(self._entries.items()) if when <= now)
+            for _, number in due:
+                if (entry := self._entries.pop(number, None)) is not None:
+                    _reporting(entry[1])
+            self._until = min((when for when, _ in list(self._entries.values())), default=math.inf)
+            left = GRACE if self._until == math.inf else max(0.0, self._until - time.monotonic())
+            if self._changed.wait(min(left, threading.TIMEOUT_MAX)):
                 continue
             with guard.lock:
-                if self._entries.empty():
+                if not self._entries:
                     self._thread = None
                     return
 

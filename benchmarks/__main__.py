@@ -53,8 +53,8 @@ def main() -> int:
     if arguments.docs is not None and importlib.util.find_spec("matplotlib") is None:
         parser.error("--docs draws with matplotlib, which is not installed")
     if arguments.readme is not None:
-        if arguments.groups:
-            parser.error("--readme is for a run of all groups: the table would lose what was not measured")
+        if arguments.groups or arguments.quick:
+            parser.error("--readme is for a whole run: the table would lose what was not measured, or was in no time")
         try:
             front.put_into(_read(arguments.readme), {})
         except (OSError, ValueError) as error:

@@ -70,13 +70,14 @@ def table(found: Mapping[str, Sequence[Result]]) -> str:
     for label, what, others in LINES:
         if not what:
             lines.append(f"| **{label}** |  |  |  |  |")
-        lines += _rows(label, what, others, comparisons)
+        else:
+            lines += _rows(label, what, others, comparisons)
     return "\n".join([*lines, "", f"{summary(found)}."])
 
 
 def _rows(label: str, what: str, others: tuple[str, ...], comparisons: Sequence[Comparison]) -> Iterator[str]:
     comparison = next((each for each in comparisons if each.what == what or each.what.startswith(f"{what}, ")), None)
-    if not what or comparison is None:
+    if comparison is None:
         return
     unit = comparison.unit
     ours = quantity(comparison.median(comparison.ours), unit)

@@ -20,6 +20,7 @@ from typing import Any
 import requests
 import urllib3
 
+import iointerrupt
 from benchmarks.throughput_clients import BODIES, SMALL, Make, Sized, entered
 from benchmarks.throughput_http import authority
 from benchmarks.throughput_server import serving
@@ -41,7 +42,7 @@ _STANDARD = {
 }
 
 _PERIOD = 0.001  # seconds between two looks
-_OURS = os.sep + "iointerrupt" + os.sep
+_OURS = os.path.dirname(iointerrupt.__file__) + os.sep
 _KIB = 1024
 
 #: Those that are about as fast as ours with a large body.
@@ -149,15 +150,15 @@ def shares(call: Callable[[], Any], seconds: float) -> Shares:
 def _package(frame: FrameType) -> str:
     """The package, or the module of the standard library, whose code it is; of ours, the layer."""
     path = frame.f_code.co_filename
-    if _OURS in path:
-        layer = path.rpartition(_OURS)[2].split(os.sep)[0].removesuffix(".py")
+    if path.startswith(_OURS):
+        layer = path.removeprefix(_OURS).split(os.sep)[0].removesuffix(".py")
         return f"iointerrupt.{layer}"
     if f"site-packages{os.sep}" in path:
         return path.rpartition(f"site-packages{os.sep}")[2].split(os.sep)[0].removesuffix(".py")
     if os.sep + "benchmarks" + os.sep in path:
         return "the caller"
     name: str = frame.f_globals.get("__name__", "?")
-    return _STANDARD.get(name.partition(".")[0].partition("_")[0], "other modules of Python")
+    return _STANDARD.get(name.partition(".")[0], "other modules of Python")
 
 
 _STOP = StopEvent()

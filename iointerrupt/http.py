@@ -220,7 +220,7 @@ class Adapter(requests.adapters.HTTPAdapter):
         return response
 
     def build_response(self, req: requests.PreparedRequest, resp: BaseHTTPResponse) -> requests.Response:
-        """Make the response out of urllib3's; called by `HTTPAdapter`. Its `content` is read in one."""
+        """Make the response out of urllib3's; called by `HTTPAdapter`. Its `content` is read in large pieces; see `_http.whole`."""
         return with_whole_reads(super().build_response(req, resp))
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:  # noqa: FBT001, FBT002 - as in HTTPAdapter

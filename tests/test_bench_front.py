@@ -67,7 +67,8 @@ def test_put_into():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--readme", "README.md", "idle"], "a run of all groups"),
+        (["--readme", "README.md", "idle"], "--readme is for a whole run"),
+        (["--readme", "README.md", "--quick"], "--readme is for a whole run"),
         (["--readme", "LICENSE"], "there is no"),
         (["--docs", "nowhere"], "nowhere is no folder"),
         (["nothing"], "unknown group nothing"),

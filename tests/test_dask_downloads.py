@@ -15,11 +15,13 @@ from distributed import Client, Future
 
 from iointerrupt import DeadlineExceeded, Interrupted, StopEvent, use_stop
 from iointerrupt._dask import spread_plan, spread_run
+from iointerrupt._dask.work_orders import Stage
 from iointerrupt.dask import ClusterLost, ClusterStop, DownloadsInterrupted, Item, download_all
 from iointerrupt.downloads import BadStatus, ChecksumMismatch, DestinationExists, Options, ShortBody, download
 from iointerrupt.testing import steps
 from tests.dask_cluster import Cluster, client_fixture, cluster_fixture  # noqa: F401 - fixtures
 from tests.programs import running as running_python
+from tests.scripts import always
 
 BODY = bytes(range(256)) * 40
 HALF = 6000
@@ -316,6 +318,26 @@ class TestStops:
             seen.wait_until(lambda progress: progress.workers == 0)
             stop.set()
             assert isinstance(running.error(), DownloadsInterrupted)
+
+
+class TestTwoClients:
+    """Two clients of one scheduler, in one process."""
+
+    def test_each_hears_of_its_own(self, client, cluster, fault_server, tmp_path, monkeypatch):
+        """A report to one of them, which the scheduler sends to both, counts once."""
+        server = fault_server(always(b"hello"))
+        heard = []
+        hear = spread_run.Spread._hear
+        monkeypatch.setattr(spread_run.Spread, "_hear", lambda run, report: (heard.append(report), hear(run, report)))
+        with Client(cluster.address, set_as_default=False) as other:
+            for who in (client, other):
+                heard.clear()
+                (result,) = download_all(who, [f"{server.url}/{id(who)}"], dest=tmp_path)
+                assert result.error is None
+                assert [report.stage for report in heard if report.stage is not Stage.GOING] == [
+                    Stage.BEGUN,
+                    Stage.OVER,
+                ]
 
 
 class TestLosses:

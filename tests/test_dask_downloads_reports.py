@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import pickle
 import threading
 from dataclasses import replace
@@ -376,6 +377,10 @@ def test_a_file_that_a_lost_worker_has_completed(fetch, tmp_path):
     for path in (f"{tmp_path}/file", f"{tmp_path}/"):
         downloaded = fetch(path, is_left=True, may_be_there=True).downloaded
         assert (downloaded.path, downloaded.size, downloaded.resumed_from) == (str(tmp_path / "file"), 5, 5)
+    right = f"md5:{hashlib.md5(b'hello').hexdigest()}"
+    assert fetch(tmp_path / "file", may_be_there=True, checksum=right).downloaded.checksum == right
+    wrong = f"md5:{'0' * 32}"
+    assert isinstance(fetch(tmp_path / "file", may_be_there=True, checksum=wrong).error, DestinationExists)
     assert isinstance(fetch(f"{tmp_path}/file").error, DestinationExists)
 
 

@@ -350,6 +350,16 @@ class TestOneOfAName:
             client.submit(set_by_name, stop.name, **at(cluster.workers[0])).result(LIMIT)
             assert stop.wait(LIMIT)
 
+    def test_of_blocks_one_after_the_other(self, client, cluster):
+        """A block that is entered after another one has been left is open as well."""
+        stop = ClusterStop(client, name="again")
+        for _ in range(2):
+            with stop:
+                assert stop._line.is_open
+        with stop:
+            client.submit(set_by_name, stop.name, **at(cluster.workers[0])).result(LIMIT)
+            assert stop.wait(LIMIT)
+
     def test_found_by_name(self, client, cluster):
         """What has been made on a worker by its name is the client's."""
         with ClusterStop(client) as stop:

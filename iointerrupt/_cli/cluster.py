@@ -48,7 +48,8 @@ class _Remote:
         """What has become of it."""
         downloaded = None if self.outcome is None else self.outcome.downloaded
         if downloaded is None:
-            raise (self.outcome and self.outcome.error) or Interrupted
+            error = None if self.outcome is None else self.outcome.error
+            raise error or Interrupted()
         return replace(downloaded, path=self.shown(downloaded.path))
 
     def shown(self, path: str | None) -> str | None:

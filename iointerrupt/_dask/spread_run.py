@@ -15,9 +15,11 @@ came. A connection to the scheduler that breaks sets the same stop, on both side
 
 from __future__ import annotations
 
+import functools
 import queue
 import time
 import uuid
+import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -141,9 +143,10 @@ class Spread:
         """
         if self._stop.is_set():
             raise self._interrupted()
-        _runs[self._name] = self._said
+        _runs[self._name] = self._client, self._said
         try:
-            self._client.subscribe_topic(TOPIC, _deliver)  # type: ignore[no-untyped-call]
+            deliver = functools.partial(_deliver, weakref.ref(self._client))
+            self._client.subscribe_topic(TOPIC, deliver)  # type: ignore[no-untyped-call]
             with ClusterStop(self._client) as everywhere:
                 self._run(everywhere)
         finally:
@@ -344,12 +347,12 @@ def _error_of(stop: StopEvent) -> Interrupted:
         return interrupted
 
 
-def _deliver(event: tuple[float, Mapping[str, Any]]) -> None:
-    """Called in the client's event loop, for the reports of all runs of all clients."""
+def _deliver(client: weakref.ref[Client], event: tuple[float, Mapping[str, Any]]) -> None:
+    """Called in a client's event loop, for the reports of all runs of all clients, of which each takes its own."""
     _, message = event
-    said = _runs.get(message["run"])
-    if said is not None:
+    whose, said = _runs.get(message["run"], (None, None))
+    if said is not None and whose is client():
         said.put(message)
 
 
-_runs: dict[str, queue.Queue[Mapping[str, Any]]] = {}
+_runs: dict[str, tuple[Client, queue.Queue[Mapping[str, Any]]]] = {}

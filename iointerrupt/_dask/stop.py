@@ -60,6 +60,7 @@ class ClusterStop(StopEvent):
     _key: tuple[str, str]  # the scheduler's address, and the name
     _blocks = 0  # that have been entered and not left, in this process
     _owners: weakref.WeakSet[Owner]  # of which it was made, with the lock of `guard`
+    _finalizer: weakref.finalize[..., Any] | None = None
 
     # One that is there already is not made again, so all is done in here.
     def __new__(cls, client: Client | None = None, *, name: str | None = None) -> Self:
@@ -107,6 +108,8 @@ class ClusterStop(StopEvent):
         self._line: Line = line
         self._must_ask = True
         self._detach: Callable[..., None] = line.attach(self._hear, self._move, self._kept, linger=linger)
+        if self._finalizer is not None:
+            self._finalizer.detach()  # it would keep the client alive
         self._finalizer = weakref.finalize(self, self._detach)
         self._finalizer.atexit = False
         _stops[self._key] = self
@@ -149,12 +152,14 @@ class ClusterStop(StopEvent):
 
         For all who have the stop in this process. A set in this process is told all the same.
         """
-        self._finalizer.detach()
+        if self._finalizer is not None:
+            self._finalizer.detach()
         self._detach(linger=False)
 
     def __enter__(self) -> Self:
         with guard.lock:
             self._blocks += 1
+        self._move()  # it may have been closed by who left a block before
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -186,7 +191,7 @@ class ClusterStop(StopEvent):
                 self._fire(cause)
 
     def _move(self) -> None:
-        """The client or the worker is no more through which it would hear of a set: another one may be."""
+        """Hear of a set again, where that is over: through another client or worker of which it was made, or the same one."""
         with guard.lock:
             if self._latch.fired or self._line.is_open:
                 return

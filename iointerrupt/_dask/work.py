@@ -68,14 +68,15 @@ def _fetch(number: int, errand: Errand, lane: Lane, session: requests.Session, s
         while True:
             try:
                 return Ended(run(job, errand.path), None)
-            except DestinationBusy as error:
-                seconds = next(pauses, None)
-                if seconds is None:
-                    return Ended(None, error)
+            except DestinationBusy:
+                if (seconds := next(pauses, None)) is None:
+                    raise
                 pause(seconds)
-    except DestinationExists as error:
-        found = _completed(errand, meter.path or errand.path) if errand.may_be_there else None
-        return Ended(found, None if found else error)
+            except DestinationExists as error:
+                found = _completed(job, error.path or errand.path) if errand.may_be_there else None
+                if found is None:
+                    raise
+                return Ended(found, None)
     except Exception as error:  # noqa: BLE001 - it is told to whoever asked for it
         return Ended(None, sendable(error))
 
@@ -89,12 +90,17 @@ def _make_folder(errand: Errand) -> None:
         raise WriteFailed(said, url=errand.url, path=folder) from error
 
 
-def _completed(errand: Errand, path: str) -> Downloaded | None:
-    """What a worker that was lost has completed; None where its name is not known."""
+def _completed(job: Job, path: str) -> Downloaded | None:
+    """What a worker that was lost has completed; None where its name is not known, or it is not what it has to be."""
     if not os.path.isfile(path):
         return None
+    checksum, name = None, os.path.basename(path)
+    if (expected := job.expected()) is not None:
+        if not expected.fits(path, name):
+            return None
+        checksum = str(expected.checksum(name))
     size = os.path.getsize(path)
-    return Downloaded(path, size, size, 0.0, None, errand.url)
+    return Downloaded(path, size, size, 0.0, checksum, job.url)
 
 
 def _likely_path(errand: Errand) -> str:

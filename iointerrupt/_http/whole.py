@@ -35,13 +35,14 @@ class Response(requests.Response):
             requests.exceptions.RequestException: as in requests.
             RuntimeError: the body has been consumed: in pieces, or by a first use that has failed.
         """
-        kept: Any = self._content  # requests keeps to itself whether it was read, and what; False is for not yet
-        if kept is False and not self._content_consumed and is_from_network(self.raw):  # type: ignore[attr-defined]  # as above
+        own: dict[str, Any] = vars(self)  # requests keeps to itself whether it was read, and what; False is for not yet
+        kept = own["_content"]
+        if kept is False and not own["_content_consumed"] and is_from_network(self.raw):
             try:
-                self._content = b"".join(self._pieces())
+                own["_content"] = b"".join(self._pieces())
             except BaseException as error:
                 # Else what is left of a closed body, nothing, would be taken for all of it at the next use.
-                self._content_consumed = True
+                own["_content_consumed"] = True
                 if isinstance(error, Interrupted):
                     error.transferred = error.partial = None  # of one piece of it
                 raise

@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from iointerrupt._errors import Interrupted
 from iointerrupt._signal.blocked import Blocked, mark_of_thread, tell_observers
 from iointerrupt._signal.latch import Cause, Latch, Parker
 from iointerrupt._signal.polls import kept
@@ -42,6 +43,15 @@ def check(own: StopEvent | None) -> None:
     current = _current.get()
     if current is not None and current is not own and current.is_set():
         current.interrupt()
+
+
+def check_moved(own: StopEvent | None, done: int) -> None:
+    """`check`, of an operation that has moved so many bytes by now: the `Interrupted` says so."""
+    try:
+        check(own)
+    except Interrupted as error:
+        error.transferred = done
+        raise
 
 
 def stops(own: StopEvent | None) -> tuple[StopEvent, ...]:

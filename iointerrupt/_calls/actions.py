@@ -8,8 +8,6 @@ so that none reaches what the connection does next.
 
 from __future__ import annotations
 
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -18,6 +16,7 @@ from iointerrupt._helpers import left_behind, run_in_thread
 from iointerrupt._signal import guard
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Gate, Parker
+from iointerrupt._signal.reports import report_exception
 from iointerrupt._stop import as_stop, check_timeout
 from iointerrupt._types import StopLike
 from iointerrupt._wait import stops
@@ -122,8 +121,7 @@ class _Action:
         except BaseException:  # noqa: BLE001 - reported as a callback's is; the block still has to be stopped
             if not self._has_failed:
                 self._has_failed = True
-                kind, value, trace = sys.exc_info()
-                threading.excepthook(threading.ExceptHookArgs((kind, value, trace, threading.current_thread())))
+                report_exception()
         finally:
             self._finish()
         return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -88,23 +87,15 @@ def _read(name: str, base: str) -> Iterator[tuple[str, str]]:
 def _place(base: str, name: str) -> str:
     """The place that a list names.
 
-    A list may be from elsewhere, so that a name in it is no more trusted than one of a server. It is not replaced by
-    another, though, as it was written to be found again; but for its normal form, so that no two look alike.
-
     Raises:
         ValueError: it is none in the folder, or none that is safe.
     """
-    from iointerrupt.downloads._names import safe_name  # noqa: PLC0415 - what is not from a list needs it not
+    from iointerrupt.downloads._names import parts_below  # noqa: PLC0415 - what is not from a list needs it not
 
-    parts = name.split("/")
-    if "" in parts or ".." in parts or "." in parts:
-        raise ValueError(f"{name!r} is no name below the folder; accepted are NAME and FOLDER/NAME")
-    safe = [safe_name(part) or "_" for part in parts]
-    if safe != [unicodedata.normalize("NFC", part) for part in parts]:
-        raise ValueError(f"{name!r} is no safe name; accepted is, for instance, {'/'.join(safe)!r}")
-    place = os.path.join(base, *safe)
+    parts = parts_below(name)
+    place = os.path.join(base, *parts)
     is_folder = os.path.isdir(place)
-    if is_folder or len(safe) > 1:  # a link in the place of the file itself is never followed
+    if is_folder or len(parts) > 1:  # a link in the place of the file itself is never followed
         folder, root = os.path.realpath(place if is_folder else os.path.dirname(place)), os.path.realpath(base)
         if os.path.commonpath([root, folder]) != root:
             raise ValueError(f"{name!r} leads out of the folder: there is a link to {folder!r}")

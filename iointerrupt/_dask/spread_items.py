@@ -9,6 +9,7 @@ from typing import Any
 
 from iointerrupt._errors import DeadlineExceeded, Interrupted
 from iointerrupt.downloads import Downloaded
+from iointerrupt.downloads._names import parts_below
 from iointerrupt.downloads._options import check_url
 
 
@@ -140,8 +141,10 @@ def items_of(given: Iterable[str | tuple[str, str] | Item]) -> list[Item]:
             case _:
                 raise TypeError(f"an item must be a URL, a tuple of a URL and a name, or an Item, not {each!r}")
         check_url(item.url)
+        if item.dest is not None and not isinstance(item.dest, str):
+            raise TypeError(f"dest of an item must be a str, not {type(item.dest).__name__}")
         if item.dest is not None:
-            _check_name(item.dest)
+            parts_below(item.dest)  # raises
         items.append(item)
     return items
 
@@ -149,13 +152,7 @@ def items_of(given: Iterable[str | tuple[str, str] | Item]) -> list[Item]:
 def errands_of(items: Iterable[Item], dest: str | os.PathLike[str]) -> list[Errand]:
     """Where each item goes, below a folder."""
     folder = os.path.abspath(dest)
-    return [Errand(each.url, os.path.join(folder, each.dest or ""), each.checksum) for each in items]
-
-
-def _check_name(name: Any) -> None:
-    if not isinstance(name, str):
-        raise TypeError(f"dest of an item must be a str, not {type(name).__name__}")
-    # It may be from a list that somebody else has written, so that none leads out, on any system.
-    parts = name.replace("\\", "/").split("/")
-    if not set(parts).isdisjoint(("", ".", "..")) or "\0" in name or ":" in parts[0]:
-        raise ValueError(f"{name!r} is no name below the folder; accepted are NAME and FOLDER/NAME")
+    return [
+        Errand(each.url, os.path.join(folder, *(parts_below(each.dest) if each.dest else [""])), each.checksum)
+        for each in items
+    ]

@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 from iointerrupt._errors import Interrupted
+from iointerrupt._files.beside import unlink
 from iointerrupt._files.raw import RawFile, RegularFile, is_stream
 from iointerrupt._files.system import ALWAYS, NONBLOCK
 from iointerrupt._files.wrapped import check_binary, wrap_object
@@ -26,7 +27,7 @@ from iointerrupt._stop import StopEvent, current_stop, use_stop
 from iointerrupt._streams.buffered import BufferedReader, BufferedWriter
 from iointerrupt._streams.feed import moved
 from iointerrupt._streams.updating import BufferedRandom
-from iointerrupt._wait import check
+from iointerrupt._wait import check, check_moved
 
 #: Bytes that the kernel copies between two checks.
 KERNEL_CHUNK: Final = 1 << 23
@@ -153,11 +154,10 @@ def _copy_in_kernel(
     """
     if _copy_range is None or not (_is_regular(source, _READERS) and _is_regular(target, _WRITERS)):
         return 0
-    stops = (stop, *(file.stop for file in (source, target) if _is_ours(file)))
     done = 0
     while True:
         try:
-            for each in stops:
+            for each in (stop, *(file.stop for file in (source, target) if _is_ours(file))):
                 check(each)
             target.flush()
         except Interrupted as error:
@@ -218,10 +218,10 @@ def copy_file(
             with io.FileIO(fd, "w") as writer:
                 done = copy_data(reader.fileno(), writer.fileno(), info.st_size, stop, progress)
             shutil.copystat(source, temporary)
-            _check_moved(stop, done)
+            check_moved(stop, done)
             os.replace(temporary, final)
         except BaseException:
-            _remove(temporary)
+            unlink(temporary)  # if it has not got its final name
             raise
     return target
 
@@ -259,7 +259,7 @@ def copy_data(
     ways.append(_read_and_write)
     way = ways.pop(0)
     while True:
-        _check_moved(stop, done)
+        check_moved(stop, done)
         try:
             count = way(source, target, KERNEL_CHUNK)
         except OSError as error:
@@ -297,21 +297,6 @@ def _read_and_write(source: int, target: int, size: int) -> int:
     while done < len(data):
         done += os.write(target, data[done:])
     return done
-
-
-def _check_moved(stop: StopEvent | None, done: int) -> None:
-    try:
-        check(stop)
-    except Interrupted as error:
-        error.transferred = done
-        raise
-
-
-def _remove(path: Any) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass  # it has its final name
 
 
 def _is_ours(file: Any) -> bool:

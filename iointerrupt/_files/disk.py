@@ -222,7 +222,12 @@ class DiskFile(RawFile, io.RawIOBase):
             on_disk.run(disown, self._stop, self._deadline())
         except (Interrupted, TimeoutError):
             # It may not have been started; the second of two does nothing.
-            threading.Thread(target=_ignoring_errors, args=(disown,), name=on_disk.name, daemon=True).start()
+            try:
+                threading.Thread(target=_ignoring_errors, args=(disown,), name=on_disk.name, daemon=True).start()
+            except RuntimeError:
+                disown()
+        except RuntimeError:  # there are no more threads to be had
+            disown()
 
     def __del__(self) -> None:
         if hasattr(self, "_descriptor") and not self.closed:

@@ -35,7 +35,7 @@ from iointerrupt._errors import Interrupted, ResourceBusy
 from iointerrupt._stop import StopEvent, as_stop
 from iointerrupt._streams.feed import Feed, feed_for, moved, with_taken
 from iointerrupt._types import StopLike
-from iointerrupt._wait import READ, WRITE, check
+from iointerrupt._wait import READ, WRITE, check, check_moved
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -199,7 +199,7 @@ class RegularFile(StoppableFile):
             done += count
             if done == size or count < chunk:
                 return done
-            _check_after(self._stop, done)
+            check_moved(self._stop, done)
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read `size` bytes, all if it is negative or None; what had been read before a stop is in `partial`."""
@@ -227,11 +227,11 @@ class RegularFile(StoppableFile):
         view = memoryview(data)
         size, chunk = view.nbytes, self._chunk_size
         if size <= chunk:
-            _check_after(self._stop, 0)
+            check_moved(self._stop, 0)
             return _count(super().write(data))
         view, done = view.cast("B"), 0
         while True:
-            _check_after(self._stop, done)
+            check_moved(self._stop, done)
             count = self._write_chunk(view[done : done + chunk], done)
             done += count
             if done == size or count < chunk:
@@ -332,7 +332,7 @@ class StreamFile(StoppableFile):
         view = memoryview(data).cast("B")
         done = 0
         while True:
-            _check_after(self._stop, done)
+            check_moved(self._stop, done)
             try:
                 count = self._write_now(view[done : done + self._chunk_size])
             except OSError:
@@ -412,14 +412,6 @@ class StreamFile(StoppableFile):
 def _count(count: int | None) -> int:
     # A regular file never says None.
     return count or 0
-
-
-def _check_after(own: StopEvent | None, done: int) -> None:
-    try:
-        check(own)
-    except Interrupted as error:
-        error.transferred = done
-        raise
 
 
 def _second_open_file(file: io.FileIO) -> io.FileIO | None:

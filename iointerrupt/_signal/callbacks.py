@@ -7,13 +7,13 @@ Which of the two is decided by who takes it out of its event's dict, in one atom
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 
 from iointerrupt._signal import guard
 from iointerrupt._signal.latch import Gate
+from iointerrupt._signal.reports import report_exception
 
 TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name
 if TYPE_CHECKING:
@@ -64,8 +64,7 @@ class Registration:
         try:
             self._callback()
         except Exception:  # noqa: BLE001 - a callback's failure is reported, and stops no other callback
-            kind, value, trace = sys.exc_info()
-            threading.excepthook(threading.ExceptHookArgs((kind, value, trace, threading.current_thread())))
+            report_exception()
         finally:
             _running.pop(self, None)
             self._done.set()

@@ -23,7 +23,6 @@ import functools
 import itertools
 import math
 import os
-import sys
 import threading
 import time
 import weakref
@@ -32,6 +31,7 @@ from collections.abc import Callable
 from time import sleep
 
 from iointerrupt._signal import guard
+from iointerrupt._signal.reports import report_exception
 
 TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name
 if TYPE_CHECKING:
@@ -343,8 +343,7 @@ def _reporting(function: Callable[[], object]) -> None:
     try:
         function()
     except BaseException:  # noqa: BLE001 - the thread serves others as well
-        kind, value, trace = sys.exc_info()
-        threading.excepthook(threading.ExceptHookArgs((kind, value, trace, threading.current_thread())))
+        report_exception()
 
 
 def _after_fork_in_child() -> None:

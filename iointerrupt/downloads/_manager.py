@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 import threading
 from collections.abc import Callable
 from time import monotonic, sleep
@@ -30,6 +29,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 from iointerrupt import calls
 from iointerrupt._errors import Interrupted
 from iointerrupt._signal.blocked import blocked_threads
+from iointerrupt._signal.reports import report_exception
 from iointerrupt._stop import StopEvent, as_stop, current_stop, use_stop
 from iointerrupt._types import StopLike
 from iointerrupt._wait import deadline_of
@@ -496,5 +496,4 @@ def _tell(download: Download, place: Place) -> None:
     try:
         download._meter.enter(State.PAUSED if place is Place.PAUSED else State.QUEUED)
     except Exception:  # noqa: BLE001 - as above
-        kind, value, trace = sys.exc_info()
-        threading.excepthook(threading.ExceptHookArgs((kind, value, trace, threading.current_thread())))
+        report_exception()

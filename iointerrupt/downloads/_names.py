@@ -71,6 +71,24 @@ def name_for(url: str, content_disposition: str | None = None) -> str:
     return next(filter(None, map(safe_name, candidates)), DEFAULT_NAME)
 
 
+def parts_below(name: str) -> list[str]:
+    """The parts of a name below a folder, NAME or FOLDER/NAME, that is given beside a URL.
+
+    Whoever gives it may have it from elsewhere, so that it is no more trusted than one of a server. It is not replaced by
+    another, though, as it was written to be found again; but for its normal form, so that no two look alike.
+
+    Raises:
+        ValueError: it is none in the folder, or none that is safe.
+    """
+    parts = name.split("/")
+    if not {"", ".", ".."}.isdisjoint(parts):
+        raise ValueError(f"{name!r} is no name below the folder; accepted are NAME and FOLDER/NAME")
+    safe = [safe_name(part) or "_" for part in parts]
+    if safe != [unicodedata.normalize("NFC", part) for part in parts]:
+        raise ValueError(f"{name!r} is no safe name; accepted is, for instance, {'/'.join(safe)!r}")
+    return safe
+
+
 def safe_name(candidate: str) -> str | None:
     """The name that is the nearest to `candidate` and safe in any folder; None where nothing of it is left.
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import operator
 import threading
 import time
 import types
@@ -27,13 +28,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar, Token
 
+from iointerrupt._callables import check_callable, is_async
 from iointerrupt._errors import DeadlineExceeded
 from iointerrupt._signal import guard
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.callbacks import Registration
 from iointerrupt._signal.latch import Cause, Latch, Parker
 from iointerrupt._signal.wake import Wake
-from iointerrupt._signal.watch import CallablePoller, Clock, EventHook, EventWatcher
+from iointerrupt._signal.watch import PERIOD, CallablePoller, Clock, EventHook, EventWatcher
 
 TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name
 if TYPE_CHECKING:
@@ -42,10 +44,11 @@ if TYPE_CHECKING:
     from iointerrupt._types import EventLike, StopLike
 
 
-def check_timeout(seconds: float, name: str = "timeout") -> float:
-    """`seconds` as a float, or an error that says what is wrong with it."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise TypeError(f"{name} must be a number of seconds or None, not {type(seconds).__name__}")
+def check_timeout(seconds: Any, name: str = "timeout") -> float:
+    """`seconds` as a float, or an error that says what is wrong with it. As in `time.sleep`, an `__index__` makes a number."""
+    if isinstance(seconds, bool) or not (isinstance(seconds, float) or hasattr(seconds, "__index__")):
+        raise TypeError(f"{name} must be a number of seconds, not {type(seconds).__name__}")
+    seconds = seconds if isinstance(seconds, float) else operator.index(seconds)
     if not seconds >= 0:  # this way round it catches nan too
         raise ValueError(f"{name} must be 0 or more seconds, not {seconds!r}")
     return float(seconds)
@@ -69,8 +72,8 @@ class StopEvent(threading.Event):
     process (for that there is `multiprocessing.Event`, which is accepted wherever a stop is).
     """
 
-    #: Seconds between two questions to a stop that is a plain callable, while an operation is blocked on it.
-    poll_interval: float = 0.05
+    #: Seconds, more than 0, between two questions to a stop that is a plain callable, while an operation is blocked on it.
+    poll_interval: float = PERIOD
 
     def __init__(self, *parents: StopLike, timeout: float | None = None) -> None:
         # Not super().__init__(): it makes the Condition whose lock a signal handler could find held, and nothing uses it.
@@ -111,10 +114,12 @@ class StopEvent(threading.Event):
         return self._latch.fired or (self._must_ask and self._ask())
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the event is set, for at most `timeout` seconds; return whether it is."""
+        """Block until the event is set, for at most `timeout` seconds, of which fewer than 0 are none; return whether it is."""
+        # As threading.Event takes it: negative, too.
+        seconds = 0.0 if isinstance(timeout, int | float) and timeout < 0 else timeout
+        deadline = None if seconds is None else time.monotonic() + check_timeout(seconds)
         if self.is_set():
             return True
-        deadline = None if timeout is None else time.monotonic() + timeout
         parker = Parker()
         with Blocked((self,), raises=False) as blocked:
             blocked.add_waker(parker.unpark)
@@ -182,10 +187,9 @@ class StopEvent(threading.Event):
             A registration, to `cancel()` or to use as a context manager.
 
         Raises:
-            TypeError: `callback` is not callable.
+            TypeError: `callback` cannot be called, or would have to be awaited.
         """
-        if not callable(callback):
-            raise TypeError(f"callback must be callable, not {type(callback).__name__}")
+        check_callable("callback", callback)
         registration = Registration(self._callbacks, callback, self._hold())
         if self.is_set():
             registration._run()
@@ -397,7 +401,7 @@ def as_stop(source: StopLike) -> StopEvent | None:
             raise _not_a_stop(source, "asynchronous; a thread cannot wait for it")
         make = _FollowedEvent
     elif callable(candidate):
-        if is_async(candidate) or is_async(getattr(candidate, "__call__", None)):  # noqa: B004 - its code is what is wanted
+        if is_async(candidate):
             raise _not_a_stop(source, "a coroutine function; a thread cannot await it")
         make = _FollowedCallable
     else:
@@ -416,14 +420,6 @@ def _not_a_stop(source: object, what: str) -> TypeError:
         f"{source!r} cannot be a stop: it is {what}. Accepted are a StopEvent, any object with is_set() and wait(timeout)"
         " (threading.Event, multiprocessing.Event), a callable that returns whether to stop, and None"
     )
-
-
-def is_async(function: Any) -> bool:
-    # inspect.iscoroutinefunction without the import of inspect, which is most of what `import iointerrupt` would cost.
-    while isinstance(function, functools.partial):
-        function = function.func
-    code = getattr(getattr(function, "__func__", function), "__code__", None)
-    return bool(getattr(code, "co_flags", 0) & 0x280)  # CO_COROUTINE | CO_ASYNC_GENERATOR
 
 
 @contextmanager

@@ -17,8 +17,8 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, AnyStr, Literal, overload
 
-from iointerrupt._files.chunks import Chunks
-from iointerrupt._files.copying import copy_file, copy_stream, puller
+from iointerrupt._files.chunks import Chunks, Source
+from iointerrupt._files.copying import Puller, copy_file, copy_stream
 from iointerrupt._files.disk import DiskFile
 from iointerrupt._files.opening import open_raw
 from iointerrupt._files.raw import CHUNK_SIZE, StreamFile, check_size, is_stream
@@ -329,7 +329,7 @@ def iter_chunks(
         timeout: seconds that one wait may take; None for no limit, or that of a file of ours.
 
     Returns:
-        An iterator with a `close`. After `Interrupted` or a TimeoutError it is not at its end: asked again it raises as
+        An iterator with a `close`, and with a `stop` that can be set. After `Interrupted` or a TimeoutError it is not at its end: asked again it raises as
         long as the stop is set, and then goes on where it was.
 
     Raises:
@@ -350,16 +350,17 @@ def iter_chunks(
         mode = descriptor_mode(source) if isinstance(source, int) else "r"
         closes = not isinstance(source, int)
 
-        def begin() -> tuple[Callable[[int], bytes], Any, Any]:
-            raw = open_raw(path, mode, stop=own, timeout=seconds, chunk_size=size, closefd=closes)
-            return raw.read, raw, raw
+        def begin(stop: StopEvent | None) -> Source:
+            raw = open_raw(path, mode, stop=stop, timeout=seconds, chunk_size=size, closefd=closes)
+            return Source(raw.read, raw, bearer=raw, opened=raw)
     else:
-        pull = puller(source, stop=own, timeout=seconds, chunk_size=size)
+        pull = Puller(source, stop=own, timeout=seconds, chunk_size=size)
 
-        def begin() -> tuple[Callable[[int], bytes], Any, Any]:
-            return pull, source, None
+        def begin(stop: StopEvent | None) -> Source:
+            pull.stop = stop
+            return Source(pull, source, bearer=pull)
 
-    return Chunks(begin, size, start, length)
+    return Chunks(begin, size, start, length, stop=own)
 
 
 def read_bytes(path: FileDescriptorOrPath, *, stop: StopLike = None, timeout: float | None = None) -> bytes:

@@ -276,6 +276,15 @@ class Chunks(Iterator[bytes]):
         self._endless = endless
         self._has_ended = False
 
+    @property
+    def stop(self) -> StopEvent | None:
+        """The own stop, besides that of the socket; any stop that `as_stop` accepts may be set."""
+        return self._receiver.stop
+
+    @stop.setter
+    def stop(self, stop: StopLike) -> None:
+        self._receiver.stop = as_stop(stop)
+
     def __next__(self) -> bytes:
         self._begin()
         try:
@@ -367,12 +376,13 @@ class _Receiver:
     """Receives from any socket with a stop and a timeout of the caller's. A context manager, as it may need a descriptor."""
 
     def __init__(self, sock: socket.socket, stop: StopLike, timeout: float | None) -> None:
-        self._extra = as_stop(stop)
+        self.stop = as_stop(stop)
         _check_socket(sock)
         self._sock = sock
         self._timeout = (sock.gettimeout() or None) if timeout is None else check_timeout(timeout)
-        self._own: StopEvent | None = None  # the socket's, and both together
-        self._both: StopEvent | None = self._extra
+        # The socket's, the one above, and both together.
+        self._seen: tuple[StopEvent | None, StopEvent | None] = None, None
+        self._both: StopEvent | None = None
         self._double: Socket | None = None
 
     def __enter__(self) -> Callable[[memoryview], int]:
@@ -386,7 +396,7 @@ class _Receiver:
 
         def receive(buffer: memoryview) -> int:
             _check_socket(sock)
-            return double._ii_receive(buffer, self._extra, self._timeout)
+            return double._ii_receive(buffer, self.stop, self._timeout)
 
         return receive
 
@@ -395,15 +405,15 @@ class _Receiver:
             self._double.close()
 
     def _stops(self, own: StopEvent | None) -> StopEvent | None:
-        if own is not self._own:  # it can be set between two chunks
-            self._own = own
-            self._both = (
-                StopEvent(own, self._extra) if own is not None and self._extra is not None else own or self._extra
-            )
+        stop = self.stop
+        if stop is None or own is None:
+            return stop if own is None else own
+        if self._seen != (own, stop):  # both can be set between two chunks
+            self._seen, self._both = (own, stop), StopEvent(own, stop)
         return self._both
 
     def _receive_by_mode(self, buffer: memoryview) -> int:
-        sock, own = self._sock, self._extra
+        sock, own = self._sock, self.stop
         deadline: float | None = None
         has_waited = False
         while True:

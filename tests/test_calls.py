@@ -48,7 +48,7 @@ class TestSleep:
         """A time that is none is refused."""
         with pytest.raises(ValueError, match="seconds must be 0 or more seconds"):
             calls.sleep(wrong)
-        with pytest.raises(TypeError, match="seconds must be a number of seconds or None, not str"):
+        with pytest.raises(TypeError, match="seconds must be a number of seconds, not str"):
             calls.sleep("1")
 
 

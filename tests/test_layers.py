@@ -15,7 +15,7 @@ PACKAGE = Path(iointerrupt.__file__).parent
 
 # From the ground up; a module may import from the rows below its own, and from its own row where that makes no circle.
 ROWS = [
-    {"_errors", "_types", "_where"},
+    {"_callables", "_errors", "_types", "_where"},
     {"_signal"},
     {"_stop"},
     {"_wait"},

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
+from iointerrupt._callables import check_callable
 from iointerrupt._errors import Interrupted
 from iointerrupt._helpers import left_behind, run_in_thread
 from iointerrupt._signal import guard
@@ -42,13 +43,12 @@ def interrupting(action: Callable[[], object], *, stop: StopLike = None, grace: 
         Interrupted: the stop was set before the block, which then does not run; or the block raised an exception after
             the stop had come, which is the cause (`__cause__`) of this one. A block that completes in spite of the
             stop has completed.
-        TypeError: `action` is not callable.
+        TypeError: `action` cannot be called, or would have to be awaited.
 
     What the action raises goes to `threading.excepthook`, once, and it is tried again. An exception that is no `Exception`,
     such as a KeyboardInterrupt, passes as it is.
     """
-    if not callable(action):
-        raise TypeError(f"action must be callable, not {type(action).__name__}")
+    check_callable("action", action)
     check_timeout(grace, "grace")
     waiting = stops(as_stop(stop))
     acting = _Action(action)

@@ -16,12 +16,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from iointerrupt._callables import is_async
 from iointerrupt._helpers import run_in_thread
 from iointerrupt._signal import guard
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Parker
 from iointerrupt._signal.watch import GRACE
-from iointerrupt._stop import StopEvent, as_stop, is_async
+from iointerrupt._stop import StopEvent, as_stop
 from iointerrupt._types import StopLike
 from iointerrupt._wait import Place, ask, check, deadline_of, park, stops, wait_set
 

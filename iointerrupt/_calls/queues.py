@@ -16,8 +16,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from iointerrupt._callables import is_async
 from iointerrupt._signal.blocked import Blocked
-from iointerrupt._stop import StopEvent, _current, as_stop, ever_current, is_async
+from iointerrupt._stop import StopEvent, _current, as_stop, ever_current
 from iointerrupt._types import StopLike
 from iointerrupt._wait import READ, Place, ask, check, deadline_of, stops, wait_ready
 

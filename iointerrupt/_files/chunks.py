@@ -10,37 +10,68 @@ import io
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from iointerrupt._errors import Interrupted, ResourceBusy
+from iointerrupt._stop import StopEvent, as_stop
+from iointerrupt._types import StopLike
+
+
+class Source(NamedTuple):
+    """Where the chunks come from.
+
+    Attributes:
+        read: reads at most so many bytes.
+        file: to seek in.
+        bearer: has the stop of a read as its `stop`.
+        opened: what to close at the end.
+    """
+
+    read: Callable[[int], bytes]
+    file: Any
+    bearer: Any
+    opened: Any = None
 
 
 class Chunks(Iterator[bytes]):
     """The bytes of a source in chunks.
 
     Args:
-        begin: called at the first step; returns a function that reads at most so many bytes, the source to seek in, and
-            what to close at the end, or None.
+        begin: called at the first step with the own stop.
         size: bytes in a chunk, at most.
         start: how many bytes to skip.
         length: how many bytes to deliver; None for all.
+        stop: the own stop.
     """
 
     def __init__(
         self,
-        begin: Callable[[], tuple[Callable[[int], bytes], Any, Any]],
+        begin: Callable[[StopEvent | None], Source],
         size: int,
         start: int,
         length: int | None,
+        *,
+        stop: StopEvent | None,
     ) -> None:
         self._lock = threading.Lock()
         self._begin = begin
         self._size = size
         self._start = start
         self._left = length
-        self._read: Callable[[int], bytes] | None = None
-        self._opened: Any = None
+        self._stop = stop
+        self._source: Source | None = None
         self._ended = False
+
+    @property
+    def stop(self) -> StopEvent | None:
+        """The own stop; any stop that `as_stop` accepts may be set."""
+        return self._stop
+
+    @stop.setter
+    def stop(self, stop: StopLike) -> None:
+        self._stop = as_stop(stop)
+        if self._source is not None:
+            self._source.bearer.stop = self._stop
 
     def __next__(self) -> bytes:
         if not self._lock.acquire(blocking=False):
@@ -77,17 +108,17 @@ class Chunks(Iterator[bytes]):
         self._end()
 
     def _step(self) -> bytes:
-        if self._read is None:
-            self._read, self._source, self._opened = self._begin()
+        if self._source is None:
+            self._source = self._begin(self._stop)
         if self._start:
-            seekable = getattr(self._source, "seekable", None)
+            seekable = getattr(self._source.file, "seekable", None)
             if seekable is None or not seekable():
                 raise io.UnsupportedOperation("cannot start at an offset: the source cannot seek")
-            self._source.seek(self._start, os.SEEK_CUR)
+            self._source.file.seek(self._start, os.SEEK_CUR)
             self._start = 0
         try:
             chunk = (
-                self._read(self._size if self._left is None else min(self._size, self._left))
+                self._source.read(self._size if self._left is None else min(self._size, self._left))
                 if self._left != 0
                 else b""
             )
@@ -102,6 +133,6 @@ class Chunks(Iterator[bytes]):
 
     def _end(self) -> None:
         self._ended = True
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            opened.close()
+        source, self._source = self._source, None
+        if source is not None and source.opened is not None:
+            source.opened.close()

@@ -60,30 +60,45 @@ _WRITERS: Final = {
 _METHODS: Final = frozenset({"read", "read1", "readinto", "readinto1", "write", "seek", "tell", "flush", "fileno"})
 
 
-def puller(source: Any, *, stop: StopEvent | None, timeout: float | None, chunk_size: int) -> Callable[[int], bytes]:
-    """A function that reads at most so many bytes of a binary file object, and stops on `stop` or the current stop."""
-    check_binary(source)
-    if not callable(getattr(source, "read", None)):
-        raise TypeError(f"cannot read {source!r}")
-    ours = _is_ours(source)
-    if ours:  # it stops on its own stop, and on the current one
-        read = getattr(source, "read1", source.read)
-    elif _never_blocks(source):
-        read = source.read
-    else:
-        read = wrap_object(source, stop=stop, timeout=timeout, chunk_size=chunk_size, closes=False, exact=True).read
+class Puller:
+    """Called with a number of bytes, it reads at most so many from a binary file object.
 
-    def pull(size: int) -> bytes:
+    Args:
+        source: the file object.
+        stop: what ends a read, besides the current stop; it can be set at any time.
+        timeout: seconds that one wait may take; None for no limit, or that of a file of ours.
+        chunk_size: what a helper reads at a time, where it takes one.
+
+    Raises:
+        TypeError: it cannot be read, or not without being awaited.
+    """
+
+    def __init__(self, source: Any, *, stop: StopEvent | None, timeout: float | None, chunk_size: int) -> None:
+        check_binary(source)
+        if not callable(getattr(source, "read", None)):
+            raise TypeError(f"cannot read {source!r}")
+        self.stop = stop
+        self._source = source
+        self._timeout: float | None = None
+        if _is_ours(source):  # it stops on its own stop, and on the current one
+            self._read = getattr(source, "read1", source.read)
+            self._timeout = timeout
+        elif _never_blocks(source):
+            self._read = source.read
+        else:
+            wrapped = wrap_object(source, stop=None, timeout=timeout, chunk_size=chunk_size, closes=False, exact=True)
+            self._read = wrapped.read
+
+    def __call__(self, size: int) -> bytes:
+        stop, source = self.stop, self._source
         check(stop)
-        with _also(stop), _limited(source, timeout if ours else None):
-            data = read(size)
+        with _also(stop), _limited(source, self._timeout):
+            data = self._read(size)
         if data is None:
             raise BlockingIOError(errno.EAGAIN, "the source is non-blocking and has nothing at the moment")
         if isinstance(data, str):
             raise TypeError(f"cannot read {source!r}: it gives str; a binary file object is needed")
         return data  # type: ignore[no-any-return]  # or what else it takes for bytes
-
-    return pull
 
 
 def pusher(target: Any, *, stop: StopEvent | None, chunk_size: int) -> Callable[[bytes], None]:
@@ -119,7 +134,7 @@ def copy_stream(
     progress: Callable[[int, int | None], object] | None,
 ) -> int:
     """Copy to the end of `source`; see `files.copyfileobj`."""
-    pull = puller(source, stop=stop, timeout=None, chunk_size=chunk_size)
+    pull = Puller(source, stop=stop, timeout=None, chunk_size=chunk_size)
     push = pusher(target, stop=stop, chunk_size=chunk_size)
     total = _copy_in_kernel(source, target, stop, chunk_size, progress)
     while True:  # the rest, and at least the look whether there is one

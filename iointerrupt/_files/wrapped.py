@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from iointerrupt._callables import is_async
 from iointerrupt._errors import Interrupted, ResourceBusy
 from iointerrupt._files.raw import CHUNK_SIZE, RawFile, RegularFile, StoppableFile, StreamFile, is_stream
 from iointerrupt._files.system import STREAMS_CAN_WAIT
@@ -424,6 +425,8 @@ def check_binary(file: Any) -> None:
         raise TypeError(f"{file!r} is a socket; iointerrupt.sockets.wrap takes it")
     if not callable(getattr(file, "read", None)) and not callable(getattr(file, "write", None)):
         raise TypeError(f"a descriptor or a binary file object is needed, not {type(file).__name__}")
+    if is_async(getattr(file, "read", None)) or is_async(getattr(file, "write", None)):
+        raise TypeError(f"{file!r} is asynchronous, and a thread cannot await it; see iointerrupt.aio")
 
 
 def descriptor_mode(fd: int) -> str:

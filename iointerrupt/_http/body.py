@@ -64,19 +64,45 @@ class Chunks(Iterator[bytes]):
     It serves one thread at a time. A second one gets `ResourceBusy`, of which the first notices nothing.
     """
 
-    def __init__(self, chunks: Generator[bytes, None, None], response: requests.Response) -> None:
+    def __init__(self, chunks: Generator[bytes, None, None], response: requests.Response, ends: Stops) -> None:
         self._chunks = chunks
         self._response = response
+        self._ends = ends
         self._failure: Exception | None = None
         self._reading = threading.Lock()  # held by the call that is in the generator
 
+    @property
+    def stop(self) -> StopEvent | None:
+        """The own stop, besides that of the session; any stop that `as_stop` accepts may be set."""
+        return self._ends.own
+
+    @stop.setter
+    def stop(self, stop: StopLike) -> None:
+        self._ends.own = as_stop(stop)
+
     def __next__(self) -> bytes:
-        if not self._reading.acquire(blocking=False):
-            raise ResourceBusy("another call is reading this body")
+        self._enter()
         try:
             return self._next()
         finally:
             self._reading.release()
+
+    def close(self) -> None:
+        """End the iteration, and close the response: its connection is not used again, unless the body was at its end.
+
+        Raises:
+            ResourceBusy: another call is reading from the iterator.
+        """
+        self._enter()
+        try:
+            self._chunks.close()
+            self._response.close()
+        finally:
+            self._reading.release()
+
+    def _enter(self) -> None:
+        if not self._reading.acquire(blocking=False):
+            raise ResourceBusy("another call is reading this body")
 
     def _next(self) -> bytes:
         if self._failure is not None:
@@ -149,7 +175,8 @@ def iter_chunks(
     check_chunk_size(chunk_size)
     if timeout is not None:
         check_wait(timeout)
-    return Chunks(_chunks(response, Stops(response, as_stop(stop)), chunk_size, timeout, decode=decode), response)
+    ends = Stops(response, as_stop(stop))
+    return Chunks(_chunks(response, ends, chunk_size, timeout, decode=decode), response, ends)
 
 
 def check_wait(seconds: float) -> None:

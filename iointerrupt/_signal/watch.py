@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 # A watcher leaves its event's wait this often to see whether anybody still needs it. A set ends the wait at once.
 GRACE = 1.0
 
+# Seconds between two questions, by default.
+PERIOD = 0.05
+
 # Seconds that a watcher of an event of several processes, which nothing else tells of a set, sleeps after it has: so those whom
 # it has woken get the GIL at once, instead of when it is done.
 _LET_THEM_RUN = 0.0005
@@ -227,6 +230,11 @@ def _end_watchers() -> None:
         watcher._join()
 
 
+def possible(period: object) -> float:
+    """A period in seconds; the usual one where it is none that one can sleep, since whoever has set it is not the one to be told."""
+    return period if isinstance(period, int | float) and 0 < period < math.inf else PERIOD
+
+
 class CallablePoller:
     """One thread that asks every held callable every `interval()` seconds."""
 
@@ -259,7 +267,7 @@ class CallablePoller:
         idle_since: float | None = None
         while True:
             # Not time.sleep, which people replace in their tests: this would then neither sleep nor be unheard.
-            sleep(self._interval())
+            sleep(possible(self._interval()))
             with guard.lock:
                 asked = list(self._asked.values())
                 if asked:

@@ -22,6 +22,7 @@ from contextlib import ExitStack
 from contextvars import Token
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+from iointerrupt._callables import check_callable
 from iointerrupt._errors import Interrupted
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Cause, Parker
@@ -109,11 +110,10 @@ class ThreadGroup:
 
         Raises:
             Interrupted: the group has been stopped; nothing was started.
-            TypeError: `fn` is not callable.
+            TypeError: `fn` cannot be called, or would have to be awaited.
             RuntimeError: the block has not been entered, or has been left; or no thread could be made.
         """
-        if not callable(fn):
-            raise TypeError(f"fn must be callable, not {type(fn).__name__}")
+        check_callable("fn", fn)
         member = _Member(self, fn, args, kwargs)
         self._forget_gone()
         self._starting[member] = threading.get_ident()

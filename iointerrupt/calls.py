@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final, ParamSpec, TypeVar
 
 from iointerrupt._calls.actions import interrupting
-from iointerrupt._calls.endings import join, result
+from iointerrupt._calls.endings import JoinTimeout, join, result
 from iointerrupt._calls.locks import acquire, holding, wait, wait_for
 from iointerrupt._calls.processes import RunTimeout, run
 from iointerrupt._calls.queues import GetTimeout, PutTimeout, get, put
@@ -25,6 +25,7 @@ from iointerrupt._wait import check, sleep_until, stops
 
 __all__ = [
     "GetTimeout",
+    "JoinTimeout",
     "PutTimeout",
     "RunTimeout",
     "acquire",

@@ -18,6 +18,7 @@ This module has what a program configures; `_http.pool` and `_http.idle` have th
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Self, overload
 
 import requests
@@ -172,6 +173,8 @@ class Adapter(requests.adapters.HTTPAdapter):
         stop: StopLike = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
+        if ssl_context is not None and not hasattr(ssl_context, "verify_mode"):
+            raise TypeError(f"ssl_context must be an ssl.SSLContext or None, not {type(ssl_context).__name__}")
         self._shared = Shared(as_stop(stop))
         self.ssl_context = ssl_context
         super().__init__(pool_connections, pool_maxsize, Retry.of(max_retries), pool_block)
@@ -338,10 +341,17 @@ class Session(requests.Session):
 
     @timeout.setter
     def timeout(self, timeout: Timeout) -> None:
+        if isinstance(timeout, tuple) and len(timeout) != 2:
+            raise ValueError(
+                f"timeout must be seconds, or two: to connect in, and to wait for the next bytes; not {timeout}"
+            )
         for seconds in timeout if isinstance(timeout, tuple) else (timeout,):
             if seconds is not None and not isinstance(seconds, urllib3.util.Timeout):
                 check_wait(seconds)
-        self._timeout = timeout
+        # What sockets cannot be told.
+        connect, read = timeout if isinstance(timeout, tuple) else (None, None)
+        both = None if connect == math.inf else connect, None if read == math.inf else read
+        self._timeout = both if isinstance(timeout, tuple) else None if timeout == math.inf else timeout
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send a prepared request, as `requests.Session.send` does.
@@ -406,6 +416,8 @@ def open(  # noqa: A001 - as above
         if session is not None or kwargs:
             raise TypeError("a response has been requested already: neither session nor arguments of a request apply")
         response, close = url, url.close
+    elif not isinstance(url, str):
+        raise TypeError(f"url must be a str or a requests.Response, not {type(url).__name__}")
     elif session is not None:
         current = current_stop()
         with use_stop(current if own is None else StopEvent(own, current)):

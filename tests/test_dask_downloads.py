@@ -170,7 +170,7 @@ class TestItems:
             ([7], {}, TypeError, "an item must be a URL"),
             ([["http://a/", "b"]], {}, TypeError, "an item must be a URL"),
             (["http://a/"], {"options": 5}, TypeError, "options must be an Options or None, not int"),
-            (["http://a/"], {"progress": 5}, TypeError, "progress must be callable or None, not int"),
+            (["http://a/"], {"progress": 5}, TypeError, "progress must be callable, not int"),
             (["ftp://a/"], {}, ValueError, "accepted are http://HOST/"),
             ([("http://a/", "../x")], {}, ValueError, "is no name below the folder"),
             ([("http://a/", "/x")], {}, ValueError, "is no name below the folder"),

@@ -37,6 +37,17 @@ PAUSE: Final = 0.01
 _helpers = Helpers("iointerrupt-exit", 256)
 
 
+class JoinTimeout(subprocess.TimeoutExpired, TimeoutError):
+    """The `timeout=` of a `join` of a `subprocess.Popen` has passed, as `Popen.wait` says it. The process goes on."""
+
+    def __init__(self, cmd: Any, timeout: float, output: Any = None, stderr: Any = None) -> None:
+        super().__init__(cmd, timeout, output, stderr)
+        self.args: tuple[Any, ...] = (cmd, timeout, output, stderr)  # OSError's own __new__ leaves them out
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args
+
+
 @overload
 def join(
     target: threading.Thread | queue.Queue[Any], *, stop: StopLike = None, timeout: float | None = None
@@ -58,7 +69,8 @@ def join(target: Any, *, stop: StopLike = None, timeout: float | None = None) ->
         The exit code of a process, negative for the signal that ended it; for the others None.
 
     Raises:
-        Interrupted, TimeoutError: the target has not ended.
+        Interrupted, TimeoutError: the target has not ended. For a `Popen` it is a `JoinTimeout`, which is a
+            `subprocess.TimeoutExpired` too; other targets' own `join` raises none.
         RuntimeError, AssertionError, ValueError: what the target's own `join` raises: for a thread or process that was not
             started, for the current thread, for somebody else's child, for a process that was closed.
         TypeError: it is none of these.
@@ -72,7 +84,10 @@ def join(target: Any, *, stop: StopLike = None, timeout: float | None = None) ->
         return _join_thread(target, own, deadline)
     if isinstance(target, subprocess.Popen):
         if target.poll() is None:
-            wait_exit(target.pid, lambda: target.poll() is not None, own, deadline)
+            try:
+                wait_exit(target.pid, lambda: target.poll() is not None, own, deadline)
+            except TimeoutError:
+                raise JoinTimeout(target.args, 0.0 if timeout is None else timeout) from None
         return target.wait()
     if isinstance(target, queue.Queue):
         return wait_for_tasks(target, own, deadline)

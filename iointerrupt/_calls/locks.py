@@ -124,7 +124,7 @@ def wait(waitable: Waitable, *, stop: StopLike = None, timeout: float | None = N
         wait_notified(waitable, own, deadline)
     elif _is_shared_condition(waitable):
         _wait_notified_shared(waitable, own, deadline)
-    elif hasattr(waitable, "notify") and not is_async(waitable.wait):
+    elif hasattr(waitable, "notify") and not is_async(waitable.wait) and not isinstance(waitable, type):
         ask(lambda seconds: bool(waitable.wait(seconds)), own, deadline)
     elif hasattr(waitable, "is_set") and (event := as_stop(waitable)) is not None:  # type: ignore[arg-type]  # an event, as is_set shows
         reason = wait_set(event, own, deadline).reason
@@ -246,7 +246,7 @@ def _acquire_semaphore(semaphore: Any, own: StopEvent | None, deadline: float | 
 
 
 def _acquire_by_asking(lock: Any, own: StopEvent | None, deadline: float | None) -> None:
-    if not callable(getattr(lock, "acquire", None)) or is_async(lock.acquire):
+    if isinstance(lock, type) or not callable(getattr(lock, "acquire", None)) or is_async(lock.acquire):
         raise TypeError(
             f"{lock!r} is not a lock that a thread can wait for. Accepted are locks, semaphores and conditions of threading"
             " and multiprocessing, and objects with acquire(timeout=seconds)"

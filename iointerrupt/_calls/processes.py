@@ -18,7 +18,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
-from iointerrupt._calls.endings import PAUSE, exit_descriptor, wait_exit
+from iointerrupt._calls.endings import PAUSE, JoinTimeout, exit_descriptor, wait_exit
 from iointerrupt._errors import Interrupted
 from iointerrupt._stop import StopEvent, as_stop, check_timeout, use_stop
 from iointerrupt._types import StopLike
@@ -38,15 +38,8 @@ _PIPE_PIECE: Final[int] = getattr(select, "PIPE_BUF", 512)
 _PATIENCE: Final = 2.0
 
 
-class RunTimeout(subprocess.TimeoutExpired, TimeoutError):
+class RunTimeout(JoinTimeout):
     """The `timeout=` of a `run` has passed, and the command was ended; `output` and `stderr` are what it had written."""
-
-    def __init__(self, cmd: Any, timeout: float, output: Any = None, stderr: Any = None) -> None:
-        super().__init__(cmd, timeout, output, stderr)
-        self.args: tuple[Any, ...] = (cmd, timeout, output, stderr)  # OSError's own __new__ leaves them out
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self.args
 
 
 # As typeshed has it for subprocess.run.

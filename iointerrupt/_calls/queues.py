@@ -240,7 +240,11 @@ def _put_by_asking(target: Any, item: object, own: StopEvent | None, deadline: f
 
 
 def _check_queue(candidate: Any) -> None:
-    if not callable(getattr(candidate, "get_nowait", None)) or is_async(getattr(candidate, "get", None)):
+    if (
+        isinstance(candidate, type)
+        or not callable(getattr(candidate, "get_nowait", None))
+        or is_async(getattr(candidate, "get", None))
+    ):
         raise TypeError(
             f"{candidate!r} is not a queue that a thread can wait for with a time limit. Accepted are those of queue,"
             " multiprocessing.Queue, and objects with their get(block, timeout), put(item, block, timeout) and get_nowait()"

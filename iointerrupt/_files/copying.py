@@ -219,6 +219,8 @@ def copy_file(
     source, target = os.fspath(source), os.fspath(target)
     if os.path.isdir(target):
         target = os.path.join(target, os.path.basename(source))
+    elif not os.path.basename(target):  # else a file would have the name of the folder that is not there
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", target)
     if not follow_symlinks and os.path.islink(source):
         os.symlink(os.readlink(source), target)
         shutil.copystat(source, target, follow_symlinks=False)
@@ -228,7 +230,11 @@ def copy_file(
         info = os.fstat(reader.fileno())
         _check_pair(source, info, target, final)
         folder, name = os.path.split(os.fsdecode(final))
-        fd, temporary = tempfile.mkstemp(prefix=f".{name[:40]}.", suffix=".part", dir=folder)
+        try:
+            fd, temporary = tempfile.mkstemp(prefix=f".{name[:40]}.", suffix=".part", dir=folder)
+        except OSError as error:
+            error.filename = target  # what is to be made, and not by way of what
+            raise
         try:
             with io.FileIO(fd, "w") as writer:
                 done = copy_data(reader.fileno(), writer.fileno(), info.st_size, stop, progress)

@@ -64,8 +64,19 @@ class Thread(threading.Thread):
 
     @property
     def stop(self) -> StopEvent:
-        """The thread's stop: set by `interrupt()`, with the stop that it was given, and with its creator's current stop."""
+        """The thread's stop: set by `interrupt()`, with the stop that it was given, and with its creator's current stop.
+
+        What is set here, before the thread is started, is one more that it stops on.
+        """
         return self._thread_stop
+
+    @stop.setter
+    def stop(self, stop: StopLike) -> None:
+        if "_thread_stop" not in vars(self):
+            raise RuntimeError("Thread.__init__() not called")
+        if self.ident is not None:
+            raise RuntimeError("a thread that has been started keeps its stop: interrupt() it")
+        self._thread_stop = StopEvent(stop, self._thread_stop)
 
     def interrupt(self, reason: object = None) -> None:
         """Stop the operation that the thread is blocked in, and each one that it begins from now on.

@@ -15,7 +15,7 @@ from iointerrupt.downloads._meter import Meter
 from iointerrupt.downloads._options import Downloaded, Options, Progress, State, check_url
 from iointerrupt.downloads._rate import Rate
 from iointerrupt.downloads._session import stoppable
-from iointerrupt.downloads._target import Destination, Target, is_stream
+from iointerrupt.downloads._target import Destination, Target, check_destination, is_stream
 from iointerrupt.downloads._transfer import Transfer
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def download(
         preallocate=preallocate,
     )
     check_url(url)
+    check_destination(dest)
     meter = Meter(url, progress)
     suited, is_ours = stoppable(session, segments)
     try:

@@ -13,7 +13,7 @@ from iointerrupt._types import StopLike
 from iointerrupt._wait import check
 from iointerrupt.downloads._download import limits
 from iointerrupt.downloads._meter import Meter
-from iointerrupt.downloads._options import Downloaded, Options, Progress, State
+from iointerrupt.downloads._options import Downloaded, Options, Progress, State, check_priority
 from iointerrupt.downloads._target import Destination
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Download(Future[Downloaded]):
         priority: float,
         progress: Callable[[Progress], object] | None,
     ) -> None:
+        check_priority(priority)
         super().__init__()
         self.url: str = url
         self.dest: Destination = dest

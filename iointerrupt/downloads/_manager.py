@@ -119,7 +119,8 @@ class DownloadManager:
         options: Options | None = None,
     ) -> None:
         self._jobs = whole("jobs", jobs, least=1)
-        self._rate = Rate(max_rate)
+        self._queue = Queue(whole("connections_per_host", connections_per_host, least=1))
+        self._rate = Rate(max_rate, "max_rate")
         self._options = check_options(options)
         self._stop = StopEvent(stop, current_stop())
         self._session, self._owns_session = stoppable(session, connections_per_host)
@@ -127,7 +128,6 @@ class DownloadManager:
         self._lock = _Lock(self._catch_up)
         self._idle: list[threading.Event] = []  # of those who wait for that
         self._has_to_stop = False
-        self._queue = Queue(whole("connections_per_host", connections_per_host, least=1))
         self._threads = self._begun = 0  # that there are; and how many downloads they have begun
         self._is_ramping = False
         self._open: dict[Download, None] = {}

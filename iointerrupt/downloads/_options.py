@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from iointerrupt._callables import check_callable
 from iointerrupt._errors import DownloadError
 from iointerrupt._stop import check_timeout
 from iointerrupt.downloads._errors import without_credentials
 
 if TYPE_CHECKING:
     from iointerrupt.downloads._shapes import Changes
+
+
+class _Loggable:
+    """What is shown as a dataclass is, without the users and passwords of the URLs in it: it ends up in logs."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        own: Any = self  # which is a dataclass
+        shown = (f"{each.name}={getattr(self, each.name)!r}" for each in fields(own) if each.repr)
+        return without_credentials(f"{type(self).__name__}({', '.join(shown)})")
 
 
 class State(StrEnum):
@@ -33,8 +46,8 @@ class State(StrEnum):
     STOPPED = "stopped"
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+@dataclass(frozen=True, slots=True, repr=False)
+class Progress(_Loggable):
     """How far a download is, at one moment.
 
     Attributes:
@@ -98,8 +111,8 @@ class Totals:
     stopped: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Downloaded:
+@dataclass(frozen=True, slots=True, repr=False)
+class Downloaded(_Loggable):
     """A download that is done.
 
     Attributes:
@@ -121,8 +134,8 @@ class Downloaded:
     unchanged: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Options(_Loggable):
     """How to download. Each is an argument of `download` and of `DownloadManager.submit` as well.
 
     Attributes:
@@ -166,10 +179,13 @@ class Options:
     max_rate: float | None = None
     max_size: int | None = None
     mirrors: Sequence[str] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # there may be a password in it
     preallocate: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("resume", "overwrite", "update", "preallocate"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be a bool, not {type(getattr(self, name)).__name__}")
         self._check_amounts()
         if self.checksum is not None:
             from iointerrupt.downloads._checksums import parse  # noqa: PLC0415 - most downloads need it not
@@ -177,10 +193,15 @@ class Options:
             parse(self.checksum)
         if isinstance(self.mirrors, str):
             raise TypeError("mirrors must be a sequence of URLs, not one str")
-        for url in self.mirrors:
-            check_url(url)
+        if not isinstance(self.mirrors, Iterable):
+            raise TypeError(f"mirrors must be a sequence of URLs, not {type(self.mirrors).__name__}")
         if not isinstance(self.headers, Mapping):
             raise TypeError(f"headers must be a mapping of str to str, not {type(self.headers).__name__}")
+        # Of their own, as what has been checked here may not change any more; and an iterator is at its end then.
+        object.__setattr__(self, "mirrors", tuple(self.mirrors))
+        object.__setattr__(self, "headers", dict(self.headers))
+        for url in self.mirrors:
+            check_url(url)
         for header in self.headers.items():
             _check_header(*header)
 
@@ -230,14 +251,14 @@ def check_progress(progress: Any) -> None:
     """Refuse what cannot be told of progress.
 
     Raises:
-        TypeError: it is neither None nor can it be called.
+        TypeError: it is neither None nor can it be called, or it would have to be awaited.
     """
-    if progress is not None and not callable(progress):
-        raise TypeError(f"progress must be callable or None, not {type(progress).__name__}")
+    if progress is not None:
+        check_callable("progress", progress)
 
 
 def check_url(url: Any) -> str:
-    """Refuse what is no http or https URL; return its scheme, host and port.
+    """Refuse what is no http or https URL; return its scheme, host and port, which is left out where it is the usual one.
 
     Raises:
         TypeError: it is not a str.
@@ -248,14 +269,19 @@ def check_url(url: Any) -> str:
     try:
         parts = urlsplit(url)
         if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
-            return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}"
+            host = parts.netloc.rpartition("@")[2].lower()
+            return f"{parts.scheme}://{host.removesuffix(_USUAL_PORTS[parts.scheme]).removesuffix(':')}"
     except ValueError:  # of a port that is no number, and of brackets
         pass
     shown = without_credentials(repr(url))
     raise ValueError(f"not a URL that can be downloaded: {shown}; accepted are http://HOST/... and https://HOST/...")
 
 
+_USUAL_PORTS = {"http": ":80", "https": ":443"}
+
 # What a download asks for by itself.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+_VALUE = re.compile(r"(?![ \t])[^\x00-\x08\x0a-\x1f\x7f\u0100-\U0010ffff]*")
 _OWN_HEADERS = frozenset({"range", "if-range", "if-none-match", "if-modified-since", "accept-encoding"})
 
 
@@ -267,8 +293,14 @@ def _check_header(name: Any, value: Any) -> None:
         raise TypeError(f"the header {name!r} must be a str, not {type(value).__name__}")
     if name.lower() in _OWN_HEADERS:
         raise ValueError(f"the header {name} is set by the download itself")
-    if not name or any(each in name + value for each in "\r\n\0") or ":" in name:
-        raise ValueError(f"{name!r} is no header: neither name nor value may have line breaks, nor the name a colon")
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is no header: a name has letters, digits and some signs, but neither blanks nor colons"
+        )
+    if not _VALUE.fullmatch(value):
+        raise ValueError(
+            f"the header {name} is no header: its value must be Latin-1 in one line, and not begin with a blank"
+        )
 
 
 def whole(name: str, value: Any, *, least: int) -> int:
@@ -278,6 +310,18 @@ def whole(name: str, value: Any, *, least: int) -> int:
     if value < least:
         raise ValueError(f"{name} must be {least} or more, not {value}")
     return value
+
+
+def check_priority(priority: Any) -> None:
+    """Refuse what has no place in an order.
+
+    Raises:
+        TypeError, ValueError: it is no number.
+    """
+    if isinstance(priority, bool) or not isinstance(priority, numbers.Real):
+        raise TypeError(f"priority must be a number, not {type(priority).__name__}")
+    if math.isnan(priority):
+        raise ValueError("priority must be a number, not nan")
 
 
 def _amount(name: str, value: Any, *, zero: bool = False) -> None:

@@ -392,8 +392,9 @@ class refusals:  # noqa: N801 - a block, as contextlib.suppress is
 def refusal(error: OSError, path: str) -> DiskFull | WriteFailed:
     """An error of the file system, as one of the download."""
     said = error.strerror or str(error)
-    if error.errno == errno.ENOENT:
-        return WriteFailed(f"there is no folder {os.path.dirname(path) or os.curdir}", path=path)
+    folder = os.path.dirname(path) or os.curdir
+    if error.errno == errno.ENOENT and not os.path.isdir(folder):
+        return WriteFailed(f"there is no folder {folder}", path=path)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return DiskFull(f"no room for {path}: {said}", path=path)
     return WriteFailed(f"{path} cannot be written: {said}", path=path)

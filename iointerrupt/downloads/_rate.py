@@ -82,14 +82,16 @@ class Rate:
 
     Args:
         bytes_per_second: the limit; None for no limit.
+        name: what it is called in what is said of one that cannot be.
 
     Raises:
         TypeError, ValueError: it is no number, or not more than 0.
     """
 
-    def __init__(self, bytes_per_second: float | None = None) -> None:
+    def __init__(self, bytes_per_second: float | None = None, name: str = "bytes_per_second") -> None:
         self._changed = threading.Condition(threading.Lock())
-        self._account = Account(_checked(bytes_per_second), time.monotonic())
+        self._name = name
+        self._account = Account(_checked(name, bytes_per_second), time.monotonic())
 
     @property
     def bytes_per_second(self) -> float | None:
@@ -99,7 +101,7 @@ class Rate:
 
     @bytes_per_second.setter
     def bytes_per_second(self, bytes_per_second: float | None) -> None:
-        rate = _checked(bytes_per_second)
+        rate = _checked(self._name, bytes_per_second)
         with self._changed:
             self._account.change(rate, time.monotonic())
             self._changed.notify_all()
@@ -197,11 +199,11 @@ class Speed:
         return elapsed
 
 
-def _checked(bytes_per_second: Any) -> float:
+def _checked(name: str, bytes_per_second: Any) -> float:
     if bytes_per_second is None:
         return math.inf
     if isinstance(bytes_per_second, bool) or not isinstance(bytes_per_second, int | float):
-        raise TypeError(f"bytes_per_second must be a number or None, not {type(bytes_per_second).__name__}")
+        raise TypeError(f"{name} must be a number or None, not {type(bytes_per_second).__name__}")
     if not bytes_per_second > 0:  # this way round it catches nan too
-        raise ValueError(f"bytes_per_second must be more than 0, not {bytes_per_second}")
+        raise ValueError(f"{name} must be more than 0, not {bytes_per_second}")
     return float(bytes_per_second)

@@ -17,7 +17,12 @@ def stoppable(session: requests.Session | None, connections: int) -> tuple[reque
     Args:
         session: the caller's; None for a new one.
         connections: how many to keep for each host.
+
+    Raises:
+        TypeError: it is none.
     """
+    if not isinstance(session, requests.Session | None):
+        raise TypeError(f"session must be a requests.Session or None, not {type(session).__name__}")
     if session is None:
         return http.Session(pool_size=connections), True
     if type(session) is not requests.Session or any(

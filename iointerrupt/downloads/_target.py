@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
+from iointerrupt._files.wrapped import check_binary
 from iointerrupt.downloads._errors import DestinationExists, WriteFailed
 from iointerrupt.downloads._names import name_for
 from iointerrupt.downloads._options import Options
 from iointerrupt.downloads._part import RECORD_SUFFIX, SUFFIX
 from iointerrupt.downloads._state import FRESH_SUFFIX
 
+if TYPE_CHECKING:
+    from iointerrupt._files.shapes import Writable
+
 # What another download, of the file that is called so without it, takes for its own.
 _OF_PARTS = (SUFFIX, RECORD_SUFFIX, RECORD_SUFFIX + FRESH_SUFFIX)
 
 #: What is accepted as a destination.
-Destination = str | os.PathLike[str] | BinaryIO | None
+Destination = Union[str, os.PathLike[str], "Writable", None]
 
 
 class Target(NamedTuple):
@@ -69,10 +73,15 @@ def check_destination(dest: Any) -> None:
     """Refuse what cannot be one.
 
     Raises:
-        TypeError: it is neither a path nor a file object.
+        TypeError: it is neither a path of str nor a binary file object.
+        ValueError: the file object is closed.
     """
-    if dest is not None and not isinstance(dest, str | os.PathLike) and not is_stream(dest):
-        raise TypeError(f"dest must be a path, a binary file object or None, not {type(dest).__name__}")
+    if is_stream(dest):
+        check_binary(dest)
+        if getattr(dest, "closed", False):
+            raise ValueError(f"dest is closed: {dest!r}")
+    elif dest is not None and not isinstance(dest, str | os.PathLike):
+        raise TypeError(f"dest must be a path of str, a binary file object or None, not {type(dest).__name__}")
 
 
 def is_stream(dest: Any) -> bool:

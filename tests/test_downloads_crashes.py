@@ -164,7 +164,10 @@ def in_steps(patch, *, syncs):
     """Have files come in three steps; after each the record is saved and, if it `syncs`, the part is synced, by the thread itself."""
 
     def sync(fd, then):
-        os.fdatasync(fd)
+        try:
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
         then(None)
 
     patch.setattr(_job, "_STEP", 40_000)

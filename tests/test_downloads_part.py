@@ -274,10 +274,71 @@ class TestSaving:
         part.close()
         assert Record.load(path + ".part.json", SIZE, os.stat(path + ".part").st_ino).done == 80
 
+    def test_without_further_bytes(self, path, clock, monkeypatch):
+        """What has come before a silence is saved and synced as well, and then looked at no more."""
+        syncs, kept = [], []
+        monkeypatch.setattr(_part, "keep", kept.append)
+        monkeypatch.setattr(_part, "sync_in_helper", lambda fd, then: (os.close(fd), syncs.append(then)))
+
+        def record():
+            found = Record.load(path + ".part.json", SIZE, part.record.inode)
+            return found and (found.done, found.pieces[0].synced)
+
+        part = begun(path)
+        piece = part.take()
+        os.pwrite(part.fd, bytes(SIZE), 0)
+        part.moved(piece, 10)
+        part.moved(piece, 10)
+        assert kept == [part]  # once
+        assert part.look()
+        assert record() is None  # it is too soon
+        clock.now += 0.06
+        assert part.look()
+        assert record()[0] == 20
+        clock.now += 1
+        assert part.look()
+        syncs.pop()(None)
+        assert not part.look()
+        assert not syncs
+        assert record() == (20, 20)
+        part.moved(piece, 10)
+        assert kept == [part, part]
+        part.close()
+        assert not part.look()
+
+    def test_the_keeper_leaves_alone_what_ends(self, path, clock, monkeypatch):
+        """From the beginning of the end on, and while another version is begun, nothing is saved behind the download's back."""
+        monkeypatch.setattr(_part, "keep", lambda part: None)
+        part = begun(path)
+        piece = part.take()
+        os.pwrite(part.fd, bytes(SIZE), 0)
+        part.moved(piece, SIZE)
+        clock.now += 1
+        with monkeypatch.context() as patch:
+            patch.setattr(_part, "datasync", lambda _: part.look())
+            part.finish(path, None)
+        assert not part.look()
+        part.close()
+        assert os.listdir(os.path.dirname(path)) == ["file"]
+
+    def test_what_cannot_be_saved(self, path, clock, monkeypatch):
+        """Where the keeper cannot save it, the download is told when it has something to save."""
+        monkeypatch.setattr(_part, "keep", lambda part: None)
+        part = begun(path)
+        piece = part.take()
+        part.moved(piece, 10)
+        os.unlink(path + ".part")
+        clock.now += 0.1
+        part.look()
+        clock.now += 0.1
+        with pytest.raises(WriteFailed, match="taken away"):
+            part.moved(piece, 10)
+        part.close()
+
     def test_synced(self, path, clock, monkeypatch):
         """What was there when a sync began is synced when it has ended; what was dropped meanwhile is not."""
         syncs = []
-        monkeypatch.setattr(_part, "sync_in_helper", lambda fd, then: syncs.append(then))
+        monkeypatch.setattr(_part, "sync_in_helper", lambda fd, then: (os.close(fd), syncs.append(then)))
         part = begun(path)
         piece = part.take()
         clock.now += 2
@@ -298,7 +359,7 @@ class TestSaving:
     def test_a_sync_that_fails(self, path, clock, monkeypatch):
         """What could not be synced is not said to be, and the next time it is tried again."""
         syncs = []
-        monkeypatch.setattr(_part, "sync_in_helper", lambda fd, then: syncs.append(then))
+        monkeypatch.setattr(_part, "sync_in_helper", lambda fd, then: (os.close(fd), syncs.append(then)))
         part = begun(path)
         piece = part.take()
         for error in (OSError(5, "Input/output error"), None):
@@ -310,7 +371,7 @@ class TestSaving:
 
     def test_no_helpers(self, path, clock, monkeypatch):
         """Where there are no threads to be had it goes on without, and later tries again."""
-        monkeypatch.setattr(_part, "sync_in_helper", fail_with(RuntimeError("can't start new thread")))
+        monkeypatch.setattr(_part, "run_in_thread", fail_with(RuntimeError("can't start new thread")))
         part = begun(path)
         piece = part.take()
         for _ in range(2):

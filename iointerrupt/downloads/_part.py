@@ -6,8 +6,8 @@ with the process.
 
 Ownership: the download that has opened the part owns its descriptor. Its workers write with `pwrite` or `splice` at positions of
 their own, each in the piece that it has taken. `_lock` guards the record and its pieces, and the saving of it: no more than
-a small file is written under it. The record is saved when bytes have come, at most every 50 ms, and at the end. Once a
-second a helper syncs the part, on a descriptor of its own.
+a small file is written under it. The record is saved when bytes have come, at most every 50 ms, and at the end; by the keeper
+(`_keeper`), where no further ones come. Once a second a helper syncs the part, on a descriptor of its own.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from iointerrupt._files.system import bytes_left, bytes_taken, datasync, sync_fo
 from iointerrupt._helpers import run_in_thread
 from iointerrupt._stop import StopEvent
 from iointerrupt.downloads._errors import DestinationBusy, DestinationExists, DiskFull, WriteFailed
+from iointerrupt.downloads._keeper import keep
 from iointerrupt.downloads._origin import note
 from iointerrupt.downloads._plan import Version, split
 from iointerrupt.downloads._state import FRESH_SUFFIX, Piece, Record
@@ -55,6 +56,8 @@ class Part(Locked):
         self.record: Record | None = None
         self._saved_at = self._synced_at = 0.0
         self._is_syncing = self._is_finished = False
+        # For the keeper: what there is to do, whether it looks, and whether it has to leave the files alone.
+        self._is_unsaved = self._is_unsynced = self._is_kept = self._is_left_alone = False
         self._has_record = False  # on the disk
         with refusals(self.path):
             try:
@@ -95,6 +98,8 @@ class Part(Locked):
         Raises:
             DiskFull: there is not enough of it.
         """
+        with self._lock:
+            self._is_left_alone = True
         with refusals(self.path):
             self._check_place()
             if self._has_record:
@@ -111,6 +116,7 @@ class Part(Locked):
             self.record = Record(source, version, name, self._inode)
             self.record.pieces.append(Piece(0, version.size))
             self._saved_at = self._synced_at = time.monotonic()
+            self._is_unsaved = self._is_unsynced = self._is_left_alone = False
 
     def learn(self, version: Version, source: str) -> None:
         """Note what a further answer says of the version that is there; of a mirror's only the size counts.
@@ -200,15 +206,42 @@ class Part(Locked):
         """Say that `count` more bytes of the piece have been written."""
         with self._lock:
             piece.done += count
-            self._has_bytes = True
-            now = time.monotonic()
-            if now - self._saved_at >= _SAVE_EVERY:
-                self._save(now)
-            sync = now - self._synced_at >= _SYNC_EVERY and not self._is_syncing
-            if sync:
-                self._is_syncing, self._synced_at = True, now
-        if sync:
-            self._sync_in_helper()
+            self._has_bytes = self._is_unsaved = self._is_unsynced = True
+            own = self._do_what_is_due()
+            is_new, self._is_kept = not self._is_kept, True
+        if own is not None:
+            self._sync_in_helper(own)
+        if is_new:
+            keep(self)
+
+    def look(self) -> bool:
+        """Save and sync what is due; called by the keeper, until there is nothing left of that."""
+        own = None
+        with self._lock:
+            try:
+                own = None if self._is_left_alone else self._do_what_is_due()
+            except (DiskFull, WriteFailed):  # the download will be told as well, when it has something to save
+                self._is_unsaved = False
+            is_open = self._is_unsaved or self._is_unsynced or self._is_syncing
+            is_kept = self._is_kept = is_open and not self._is_left_alone
+        if own is not None:
+            self._sync_in_helper(own)
+        return is_kept
+
+    def _do_what_is_due(self) -> int | None:
+        """Save the record if it is time; where it is time to sync as well, a descriptor for that, which is not for under the lock."""
+        now = time.monotonic()
+        if self._is_unsaved and now - self._saved_at >= _SAVE_EVERY:
+            self._save(now)
+        if not self._is_unsynced or now - self._synced_at < _SYNC_EVERY or self._is_syncing:
+            return None
+        self._synced_at = now
+        try:
+            own = os.dup(self.fd)
+        except OSError:
+            return None  # there are no more to be had; there will be another time
+        self._is_syncing, self._is_unsynced = True, False
+        return own
 
     def drop(self, piece: Piece, start: int) -> None:
         """Take back what was written of the piece from `start` on: it cannot be relied on."""
@@ -237,6 +270,7 @@ class Part(Locked):
 
     def _save(self, now: float) -> None:
         self._saved_at = now
+        self._is_unsaved = False
         if self.record is not None:
             with refusals(self._record_path):
                 self._check_place()  # the record beside another part is of that
@@ -249,7 +283,7 @@ class Part(Locked):
             said = f"{self.path} was taken away, or something put in its place, while it was being written"
             raise WriteFailed(said, path=self.path)
 
-    def _sync_in_helper(self) -> None:
+    def _sync_in_helper(self, own: int) -> None:
         with self._lock:
             marks = [(piece, piece.done) for piece in self._pieces]
 
@@ -259,11 +293,12 @@ class Part(Locked):
                 if failure is None:  # else `finish` will be told as well
                     for piece, done in marks:
                         piece.synced = max(piece.synced, min(done, piece.done))
+                    self._is_unsaved = self._is_kept  # as long as there is somebody to save it
 
         try:
-            sync_in_helper(self.fd, synced)
-        except (OSError, RuntimeError):
-            self._is_syncing = False  # no descriptors or threads to be had; there will be another time
+            sync_in_helper(own, synced)
+        except RuntimeError:
+            self._is_syncing = False  # no threads to be had; there will be another time
 
     # The end
 
@@ -285,6 +320,7 @@ class Part(Locked):
         """
         with self._lock:
             version = self._known.version
+            self._is_left_alone = True
         size = version.size or 0
         with refusals(path):
             if os.fstat(self.fd).st_size != size:
@@ -318,7 +354,7 @@ class Part(Locked):
         from iointerrupt.calls import wait  # noqa: PLC0415 - small files need it not
 
         done = StopEvent()
-        sync_in_helper(self.fd, done.set)
+        sync_in_helper(os.dup(self.fd), done.set)
         wait(done)
         if isinstance(done.reason, OSError):
             raise done.reason
@@ -333,6 +369,7 @@ class Part(Locked):
         """Throw the part away."""
         with self._lock:
             self.record = None
+            self._is_left_alone = True
         if is_at(self.path, self._found):
             unlink(self._record_path)
             self._before_its_name_goes()
@@ -343,6 +380,8 @@ class Part(Locked):
         """Let go of the file; what is there of it can be resumed. One that is empty is not left behind."""
         if self.fd < 0:
             return
+        with self._lock:
+            self._is_left_alone = True
         try:
             if self._is_finished:
                 return
@@ -400,13 +439,16 @@ def refusal(error: OSError, path: str) -> DiskFull | WriteFailed:
     return WriteFailed(f"{path} cannot be written: {said}", path=path)
 
 
-def sync_in_helper(fd: int, then: Callable[[OSError | None], object]) -> None:
-    """Have a helper write to the disk what is in the file, and call `then` with the error, if there was one.
+def sync_in_helper(own: int, then: Callable[[OSError | None], object]) -> None:
+    """Have a helper write to the disk what is in a file, and call `then` with the error, if there was one.
+
+    Args:
+        own: a descriptor of its own, as the file may be closed before the disk has done; it is closed in any case.
+        then: called in the helper.
 
     Raises:
-        OSError, RuntimeError: there are no more descriptors or threads to be had.
+        RuntimeError: there are no more threads to be had.
     """
-    own = os.dup(fd)  # the file may be closed before the disk has done
 
     def sync() -> None:
         failure = None

@@ -25,7 +25,13 @@ from iointerrupt.testing._origins import children, information, link_of, recorde
 from iointerrupt.testing._saying import find_holders, say_call, say_child, say_descriptor, say_thread
 
 # The library's own threads, which end by themselves a grace after the last operation.
-_WATCHERS: Final = ("iointerrupt-watch", "iointerrupt-poll", "iointerrupt-clock", "iointerrupt-idle")
+_WATCHERS: Final = (
+    "iointerrupt-watch",
+    "iointerrupt-poll",
+    "iointerrupt-clock",
+    "iointerrupt-idle",
+    "iointerrupt-keeper",
+)
 
 # What /proc says all of: some with an inode number, while a device is always the same one.
 _TELLING: Final = ("socket:", "pipe:", "/dev/null", "/dev/pts/", "/dev/tty")

@@ -528,6 +528,14 @@ def large_file():
         yield file
 
 
+def write_all(fd, data):
+    """Write all of it to a pipe, and close that."""
+    with open(fd, "wb", 0) as pipe:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[pipe.write(rest) :]
+
+
 class WithoutDescriptor:
     """A file that the kernel cannot send by itself."""
 
@@ -553,6 +561,44 @@ def test_sendfile_says_how_much_it_sent(tcp, background, large_file, by_kernel):
     rest = background(near.sendfile, file, sent)
     assert drain(far, len(LARGE)) == LARGE
     assert rest.result() == len(LARGE) - sent
+
+
+def test_sendfile_goes_on_where_the_file_stands(tcp, background, tmp_path):
+    """What was read and not sent is not skipped: the same call again sends it, also where nothing was sent, from any position."""
+    near, far = tcp
+    file = io.BytesIO(LARGE)
+    file.seek(1000)
+    total = 0
+    for _ in range(3):
+        near.stop = stop = StopEvent()
+        blocked = background(near.sendfile, file)
+        wait_until_blocked(stop)
+        stop.set()
+        total += blocked.error().transferred
+        assert file.tell() == 1000 + total
+    near.stop = None
+    rest = background(near.sendfile, file)
+    assert drain(far, len(LARGE) - 1000) == LARGE[1000:]
+    assert rest.result() == len(LARGE) - 1000 - total
+
+
+def test_sendfile_of_what_cannot_seek(tcp, background):
+    """What was read of a pipe and not sent is in the exception."""
+    near, far = tcp
+    reader, writer = os.pipe()
+    feeding = background(write_all, writer, LARGE)
+    with open(reader, "rb") as pipe:
+        near.stop = stop = StopEvent()
+        blocked = background(near.sendfile, pipe)
+        wait_until_blocked(stop)
+        stop.set()
+        error = blocked.error()
+        assert 0 < len(error.partial) <= 65536
+        near.stop = None
+        sending = background(lambda: (near.sendall(error.partial), near.sendfile(pipe)))
+        assert drain(far, len(LARGE)) == LARGE
+        sending.result()
+        feeding.result()
 
 
 def test_sendfile_times_out_with_the_count(tcp, large_file):

@@ -6,8 +6,11 @@ of another run, which finds the part: nothing must depend on that.
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
+from iointerrupt import sockets
 from iointerrupt.downloads import (
     BadStatus,
     ChecksumMismatch,
@@ -469,3 +472,25 @@ class TestLengths:
             download(f"{server.url}/file", path)
         assert caught.value.status == status
         assert kept(path) is None
+
+
+@pytest.mark.parametrize("user", ["", "user:password@"])
+def test_connections_end_with_their_session(fault_server, tmp_path, user):
+    """No connection waits for the garbage collector, whichever way the file was asked for."""
+    server = fault_server([steps.repeat(steps.expect(), steps.answer(b"hello"))])
+    gc.disable()
+    try:
+        for number in range(3):
+            download(server.url.replace("//", f"//{user}") + "/file", tmp_path / str(number))
+        sockets_left = [each_ for each_ in gc.get_objects() if type(each_) is sockets.Socket]
+        assert server.address not in map(peer_of, sockets_left)
+    finally:
+        gc.enable()
+
+
+def peer_of(sock):
+    """Where a socket leads; None for one that is closed, or leads nowhere."""
+    try:
+        return sock.getpeername()
+    except OSError:
+        return None

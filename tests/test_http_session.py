@@ -173,6 +173,17 @@ class TestErrors:
         with pytest.raises(requests.exceptions.InvalidURL):
             session.get("http://.example.test/")
 
+    def test_closed_with_an_error_that_is_kept(self, session):
+        """`close` closes the free connections, also where an error that somebody keeps refers to their pool."""
+        with FaultServer([steps.repeat(steps.expect(), steps.answer(b"hello"))]) as server:
+            session.get(server.url)
+            pool = pool_of(session.get_adapter(server.url), server.url)
+            connection = next(each for each in pool.pool.queue if each is not None)
+            session.close()
+            assert connection.sock is None
+            assert pool.pool.qsize() == 10
+            assert session.get(server.url).content == b"hello"
+
     def test_bad_arguments(self):
         """A wrong stop, timeout, or size is a clear error, and nothing is left open."""
         with pytest.raises(TypeError, match="cannot be a stop"):

@@ -76,6 +76,14 @@ class IdleConnections(queue.LifoQueue[Any]):
         else:
             super().put(item, block, timeout)
 
+    def close_all(self) -> None:
+        """Close the connections that are in here; their places stay."""
+        with self.mutex:
+            idle = [item for item in self.queue if item is not None]
+            self.queue[:] = [None] * len(self.queue)
+        for connection in idle:
+            connection.close()
+
     def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002 - queue.Queue's own
         """Take a place, waiting for one where `block` is true.
 

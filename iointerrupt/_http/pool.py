@@ -272,6 +272,18 @@ class PoolManager(urllib3.PoolManager):
             kwargs.update(cert_reqs=None, ca_certs=None, ca_cert_dir=None)
         return super().connection_from_host(host, port, scheme, kwargs)
 
+    def clear(self) -> None:
+        """Forget the pools, and close the connections that are free.
+
+        urllib3 leaves that to the collection of the pools, which an error that somebody keeps puts off: it has one in its
+        traceback. A connection that is in use meanwhile is closed when that is over.
+        """
+        pools = [pool for key in self.pools.keys() if (pool := self.pools.get(key)) is not None]  # noqa: SIM118 - as below
+        super().clear()
+        for pool in pools:
+            if isinstance(pool.pool, IdleConnections):
+                pool.pool.close_all()
+
     def _new_pool(
         self, scheme: str, host: str, port: int, request_context: dict[str, Any] | None = None
     ) -> urllib3.HTTPConnectionPool:

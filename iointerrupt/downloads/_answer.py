@@ -146,19 +146,19 @@ class Requested:
         self._response = response
         self._timeout = timeout
         self._chunks: Iterator[bytes] | None = None
-        self._next = self._receive
+        self._decoder: Decoder | None = None  # refers back to this, until `close`
         self._rest = memoryview(b"")
         self.coded_size = 0
 
     def decode(self, codings: Sequence[str]) -> None:
         """Undo these codings of the body as it is read."""
         for coding in reversed(codings):
-            self._next = Decoder(self._next, coding).read
+            self._decoder = Decoder(self._receive if self._decoder is None else self._decoder.read, coding)
 
     def read(self, limit: int) -> bytes:
         if not self._rest:
             try:
-                self._rest = memoryview(self._next())
+                self._rest = memoryview(self._receive() if self._decoder is None else self._decoder.read())
             except zlib.error as error:
                 raise requests.exceptions.ContentDecodingError(str(error), response=self._response) from error
             except EOFError:
@@ -203,6 +203,7 @@ class Requested:
         return len(some)
 
     def close(self) -> None:
+        self._decoder = None
         self._response.close()
 
 
@@ -255,8 +256,13 @@ def _cause(error: BaseException, kind: type[Any], which: Callable[[Any], bool] =
 
 def _reason(error: BaseException) -> str:
     """What happened, in the words of the system where it has any: those of urllib3 name its own objects."""
+
+    def says(each: OSError) -> bool:
+        # That there was nothing yet, before somebody waited for it, says nothing.
+        return bool(each.strerror) and not isinstance(each, BlockingIOError)
+
     for kind in (socket.gaierror, ConnectionError, OSError):
-        said = getattr(_cause(error, kind, lambda each: bool(each.strerror)), "strerror", None)
+        said = getattr(_cause(error, kind, says), "strerror", None)
         if said:
             return str(said)
     return str(error) or type(error).__name__

@@ -442,6 +442,7 @@ class DownloadManager:
             _tell(download, place)
         else:
             self._end(download, result, failure)
+        failure = None  # which has this frame in its traceback
         if start is not None:
             start()
 

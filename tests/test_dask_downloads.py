@@ -320,6 +320,25 @@ class TestStops:
             seen.wait_until(lambda progress: progress.workers == 0)
             stop.set()
             assert isinstance(running.error(), DownloadsInterrupted)
+            assert seen.all[-1].failed == 1  # it is told of the end too
+
+    def test_a_worker_that_is_wished_for(self, fault_server, tmp_path, background):
+        """A cluster without workers is given a task, by which one that grows sees that it has to."""
+        server = fault_server(FILE)
+        with Cluster(workers=0) as cluster, Client(cluster.address, set_as_default=False) as client:
+            running = background(download_all, client, urls(server, 1), dest=tmp_path)
+            while not client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)):
+                pass
+            cluster.add_worker()
+            (result,) = running.result()
+            assert result.error is None
+
+    def test_a_client_that_is_closed(self, cluster, tmp_path):
+        """Nothing can be done with it, and that is said as where it is closed meanwhile."""
+        client = Client(cluster.address, set_as_default=False)
+        client.close()
+        with pytest.raises(ClusterLost, match="the client is closed"):
+            download_all(client, ["http://127.0.0.1:9/"], dest=tmp_path)
 
 
 class TestTwoClients:

@@ -139,6 +139,18 @@ def test_what_a_lost_worker_has_left():
     assert isinstance(run.results[2].error, DestinationExists)
 
 
+def test_two_workers_are_lost():
+    """What the first one may have completed, the second one finds: that it was there then says nothing of before."""
+    run = Run(1)
+    lane = run.open_next()
+    run.hear(lane, Stage.BEGUN)
+    run.hear(lane, Stage.MOVED, worker=TWO)
+    lane = run.open_next()
+    run.hear(lane, Stage.BEGUN, worker=TWO, there=(0,))
+    run.hear(lane, Stage.MOVED, worker=ONE)
+    assert run.open_next().errands[0].may_be_there
+
+
 def test_a_lane_that_was_not_begun():
     """One that another worker has got before it was begun is done there, and nothing was lost."""
     run = Run(1)
@@ -382,6 +394,18 @@ def test_a_file_that_a_lost_worker_has_completed(fetch, tmp_path):
     wrong = f"md5:{'0' * 32}"
     assert isinstance(fetch(tmp_path / "file", may_be_there=True, checksum=wrong).error, DestinationExists)
     assert isinstance(fetch(f"{tmp_path}/file").error, DestinationExists)
+
+
+def test_a_file_of_another_name(fetch, lane, fault_server, tmp_path):
+    """What has the name that the server gives may be anybody's, so it is in the way: nobody has looked for it before."""
+    (tmp_path / "report.txt").write_bytes(b"the user's own")
+    disposition = {"Content-Disposition": "attachment; filename=report.txt"}
+    server = fault_server([steps.expect(), steps.answer(b"another", headers=disposition)])
+    errand = Errand(f"{server.url}/file", f"{tmp_path}/", is_left=True, may_be_there=True)
+    with Watch(Working()).over(lane) as shift, http.Session() as session:
+        ended = work._fetch(0, errand, lane, session, shift)
+    assert isinstance(ended.error, DestinationExists)
+    assert ended.error.path == str(tmp_path / "report.txt")
 
 
 def test_a_lane(lane, fault_server, tmp_path, monkeypatch):

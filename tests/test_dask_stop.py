@@ -298,7 +298,11 @@ class TestReasons:
 
     @pytest.mark.parametrize(
         ("reason", "text"),
-        [(Locked(), "locked"), (Unknown(), "unknown"), (Speechless(), "Speechless")],
+        [
+            (Locked(), "locked"),
+            (Unknown(), "unknown"),
+            (Speechless(), "Speechless"),
+        ],
         ids=["unpicklable", "unknown there", "speechless"],
     )
     def test_travels_as_text_where_it_cannot_else(self, client, cluster, reason, text):
@@ -308,6 +312,13 @@ class TestReasons:
             stop.set(reason)
             assert task.result(LIMIT) == text
             assert stop.reason is reason
+
+    def test_names_of_files(self, client, cluster):
+        """What `os.fsdecode` makes of a name, with lone surrogates in it, keeps nobody from hearing."""
+        with ClusterStop(client) as stop:
+            task = client.submit(ascii_reason, stop, **at(cluster.workers[0]))
+            stop.set("no room for caf\udce9")
+            assert task.result(LIMIT) == ascii("no room for caf\udce9")
 
     def test_the_first_one_stays(self, client, cluster):
         """A second set changes nothing, here or there."""
@@ -360,6 +371,21 @@ class TestOneOfAName:
             client.submit(set_by_name, stop.name, **at(cluster.workers[0])).result(LIMIT)
             assert stop.wait(LIMIT)
 
+    def test_of_a_task(self, client, cluster):
+        """The end of a block in a task does not keep other tasks of the worker from hearing."""
+        with ClusterStop(client) as stop:
+            client.submit(in_a_block, stop, **at(cluster.workers[0])).result(LIMIT)
+            waiting = client.submit(waited, stop, **at(cluster.workers[0]))
+            assert client.submit(in_a_block, stop, **at(cluster.workers[0])).result(LIMIT) is False
+            stop.set()
+            assert waiting.result(LIMIT) is True
+
+    @pytest.mark.parametrize("name", ["caf\udce9", "\ud800"], ids=["of a file", "alone"])
+    def test_bad_names(self, client, name):
+        """A name that cannot be sent is refused."""
+        with pytest.raises(ValueError, match="name must be text that can be sent"):
+            ClusterStop(client, name=name)
+
     def test_found_by_name(self, client, cluster):
         """What has been made on a worker by its name is the client's."""
         with ClusterStop(client) as stop:
@@ -383,6 +409,23 @@ class TestOneOfAName:
             one.set()
             assert one.name != other.name
             assert not other.is_set()
+
+
+def in_a_block(stop):
+    """A task that is done with its stop."""
+    with stop:
+        return stop.is_set()
+
+
+def waited(stop):
+    """A task that waits for it."""
+    return stop.wait(LIMIT)
+
+
+def ascii_reason(stop):
+    """What it was set with, as it can be reported."""
+    assert stop.wait(LIMIT)
+    return ascii(stop.reason)
 
 
 def name_of(stop):

@@ -389,6 +389,44 @@ class TestClosed:
 
         run(main)
 
+    def test_too_many(self, monkeypatch):
+        """Where there are too many, one that arrives is set, with the reason, and can be sent on; those that nobody has make room."""
+
+        async def main():
+            async with small() as (_, client):
+                client.rpc.limit = 8  # of which they get half
+                kept = [ClusterStop(client, name=f"kept {number}") for number in range(3)]
+                data = [pickle.dumps(ClusterStop(client, name=f"sent {number}")) for number in range(3)]
+                gc.collect()
+                arrived = pickle.loads(data[0])
+                assert not arrived.is_set()
+                refused = pickle.loads(data[1])
+                assert refused.is_set()
+                assert "has too many stops: close those that are done with" in str(refused.reason)
+                assert pickle.loads(pickle.dumps(refused)).is_set()
+                with refused:
+                    refused.set()
+                with pytest.raises(RuntimeError, match="too many stops"):
+                    ClusterStop(client)
+                del arrived  # its line waits for the next one of the name
+                gc.collect()
+                assert not pickle.loads(data[2]).is_set()
+                assert len(kept) == 3
+
+        run(main)
+
+    def test_a_client_that_has_lost_its_scheduler(self):
+        """As long as it looks for another one, it is not connected."""
+
+        async def main():
+            async with small() as (_, client):
+                client.status = "connecting"
+                with pytest.raises(RuntimeError, match="is not connected"):
+                    ClusterStop(client)
+                client.status = "running"
+
+        run(main)
+
     def test_another_client(self):
         """A client that is closed leaves a stop to the other one that it was made of too, which hears also what was set meanwhile."""
 

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from multiprocessing import resource_tracker
-from typing import Final
+from typing import Any, Final
 
 import click
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Security
 
 from iointerrupt import Interrupted, calls, downloads
 from iointerrupt._cli.events import Report, Tally
@@ -167,6 +167,12 @@ def _connected(address: str, stop: StopEvent) -> Iterator[Client]:
         click.ClickException: there is no such cluster to be had.
     """
     with _silent(), ExitStack() as stack:
+        # Asked for here, as a client that cannot be made leaves half of one behind, whose end would wait for ever.
+        security: Any = Security  # which has no types
+        if address.startswith("tls:") and security().get_connection_args("client").get("ssl_context") is None:
+            raise click.ClickException(
+                f"--dask {address}: Dask has no certificates for TLS; see its distributed.comm.tls"
+            )
         try:
             if address == "local":
                 address = stack.enter_context(calls.call(_cluster, stop=stop)).scheduler_address

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 
 from distributed import Client
 
-from iointerrupt._dask.spread_items import ClusterProgress, Item, ItemResult, errands_of, items_of
+from iointerrupt._dask.spread_items import (
+    ClusterLost,
+    ClusterProgress,
+    DownloadsInterrupted,
+    Item,
+    ItemResult,
+    errands_of,
+    items_of,
+)
 from iointerrupt._dask.spread_run import Spread
 from iointerrupt._dask.spread_told import Told
 from iointerrupt._stop import StopEvent, current_stop
@@ -65,7 +73,7 @@ def download_all(
     Raises:
         DownloadsInterrupted: the stop was set. `.results` is what has come of each item, and what has come of a file is kept. It
             is an `Interrupted`; and a `DeadlineExceeded` where the stop was a deadline.
-        ClusterLost: the connection to the scheduler broke; so the workers stop as well. `.results` as above.
+        ClusterLost: the connection to the scheduler broke, or the client is closed; so the workers stop as well. `.results` as above.
         TypeError, ValueError: an argument cannot be what it is. Nothing has been done.
 
     If the client's process ends or loses its connection, and if the tasks are cancelled, the workers stop within half a second.
@@ -74,6 +82,8 @@ def download_all(
         raise TypeError(f"client must be a distributed.Client, not {type(client).__name__}")
     if client.asynchronous:
         raise TypeError("client must not be asynchronous: this waits for the downloads")
+    if client.status != "running":
+        raise ClusterLost(f"the client is {client.status}")
     check_progress(progress)
     wanted = items_of(items)
     how = check_options(options).but(changes)
@@ -92,6 +102,10 @@ def download_all(
         jobs=whole("jobs", jobs, least=1),
         listener=told,
     )
-    results = spread.run()
+    try:
+        results = spread.run()
+    except (DownloadsInterrupted, ClusterLost):
+        told.tell()
+        raise
     told.tell()
     return results

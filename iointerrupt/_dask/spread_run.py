@@ -133,6 +133,7 @@ class Spread:
         self._begun: set[int] = set()
         self._lost: Counter[int] = Counter()  # workers, by item
         self._next_look = self._next_question = 0.0
+        self._wish: Future[None] | None = None  # for a worker
 
     def run(self) -> list[ItemResult]:
         """Fetch all of them; return the results in the order of the items.
@@ -152,6 +153,7 @@ class Spread:
         finally:
             del _runs[self._name]
             self._lanes.clear()  # the scheduler cancels what nobody wants any more
+            self._wish = None
         return self._in_order()
 
     def _run(self, everywhere: ClusterStop) -> None:
@@ -230,11 +232,19 @@ class Spread:
         if time.monotonic() >= self._next_question:
             self._plan.workers = frozenset(calls.call(self._client.nthreads, stop=either))
             self._next_question = time.monotonic() + _ASK
+            self._ask_for_workers()
             self._drain()
             for opened in list(self._lanes.values()):
                 if opened.worker not in self._plan.workers:  # and none other has got it
                     self._lose(opened)
         self._listener.tick(self._running, len(self._plan.workers))
+
+    def _ask_for_workers(self) -> None:
+        """A cluster that grows as it has tasks to do gets one for as long as it has nobody to do any."""
+        if self._plan.workers:
+            self._wish = None
+        elif self._wish is None:
+            self._wish = self._client.submit(_nothing, key=f"{self._name}-wish", pure=False)
 
     def _drain(self) -> None:
         while not self._said.empty():
@@ -323,7 +333,7 @@ class Spread:
         for number in opened.left:
             self._running.pop(number, None)
             if opened.there is not None:
-                may_be_there = opened.may_have_completed(number)
+                may_be_there = self._errands[number].may_be_there or opened.may_have_completed(number)
                 self._errands[number] = replace(self._errands[number], is_left=True, may_be_there=may_be_there)
         self._plan.ended(opened.batch, seconds=seconds, back=tuple(opened.left))
 
@@ -337,6 +347,10 @@ class Spread:
         result = ItemResult(self._items[number], ended.downloaded, ended.error, worker, attempts)
         self._results[number] = result
         self._listener.ended(number, result)
+
+
+def _nothing() -> None:
+    """The task of a wish."""
 
 
 def _error_of(stop: StopEvent) -> Interrupted:

@@ -50,7 +50,7 @@ class ClusterStop(StopEvent):
     Raises:
         RuntimeError: the client is not connected, there is none, or there are too many stops: each has one of the connections
             to the scheduler, of which they get half.
-        TypeError: `client` is not a `distributed.Client`, or the name not a str.
+        TypeError, ValueError: `client` is not a `distributed.Client`, or the name not a str, or none that can be sent.
 
     All but `set` is local: the scheduler is not asked, and tells of a set by itself. If the connection to it breaks, the stop is
     set, with the error as its reason: nobody could tell of a set any more. When its client is closed, or its worker ends, it is
@@ -59,6 +59,7 @@ class ClusterStop(StopEvent):
 
     _key: tuple[str, str]  # the scheduler's address, and the name
     _blocks = 0  # that have been entered and not left, in this process
+    _is_received = True  # has come from another process, and nobody has asked for it here by its name
     _owners: weakref.WeakSet[Owner]  # of which it was made, with the lock of `guard`
     _finalizer: weakref.finalize[..., Any] | None = None
 
@@ -71,10 +72,16 @@ class ClusterStop(StopEvent):
         owner = client if client is not None else next(_owners(), None)
         if owner is None:
             raise RuntimeError("this process has no client of a cluster: make a distributed.Client")
-        if name is not None:
-            return cls._of(owner, name)
-        stop = cls._of(owner, f"stop-{uuid.uuid4().hex}")
-        stop._must_ask = False  # nobody can have set it before
+        if name is None:
+            stop = cls._of(owner, f"stop-{uuid.uuid4().hex}")
+            stop._must_ask = False  # nobody can have set it before
+        else:
+            try:
+                name.encode()
+            except UnicodeEncodeError:
+                raise ValueError(f"name must be text that can be sent, and {name!r} has lone surrogates") from None
+            stop = cls._of(owner, name)
+        stop._is_received = False
         return stop
 
     def __init__(self, client: Client | None = None, *, name: str | None = None) -> None:
@@ -98,10 +105,23 @@ class ClusterStop(StopEvent):
             stop._owners.add(owner)
         return stop  # type: ignore[no-any-return]
 
+    @classmethod
+    def _refused(cls, owner: Owner, name: str, error: RuntimeError) -> Self:
+        """One that is set with an error as its reason, as there is no line to be had; it can be sent on."""
+        stop = super().__new__(cls)
+        StopEvent.__init__(stop)
+        stop._key = (address_of(owner), name)
+        stop._owners = weakref.WeakSet()
+        stop._line = Line(owner, name)
+        stop._line.close()
+        stop._detach = lambda **_: None
+        StopEvent.set(stop, error)
+        return stop
+
     def _attach(self, owner: Owner, *, linger: bool) -> None:
         line = _lines.get(self._key)
         if line is None or not line.is_open:
-            if len(_of_owner(owner)) >= owner.rpc.limit // 2:
+            if not _has_room(owner):
                 raise RuntimeError(f"{owner!r} has too many stops: close those that are done with")
             _lines[self._key] = line = Line(owner, self.name)
             line.listen()
@@ -166,7 +186,8 @@ class ClusterStop(StopEvent):
         with guard.lock:
             self._blocks -= 1
             is_last = not self._blocks
-        if is_last:  # there is one object of a name, and other tasks may be in blocks of theirs
+        # There is one object of a name, and other tasks may be in blocks of theirs, or have it without one.
+        if is_last and not self._is_received:
             self.close()
 
     def __repr__(self) -> str:
@@ -228,11 +249,19 @@ def _unpickled(cls: type[ClusterStop], address: str, name: str) -> ClusterStop |
         # The scheduler may have one address for workers and another one for clients. A worker has one scheduler.
         workers: list[Owner] = [owner for owner in owners if isinstance(owner, Worker)]
         matching = workers or (owners if len({*map(address_of, owners)}) == 1 else [])
-    return cls._of(matching[0], name, linger=True) if matching else _Passing(cls, address, name)
+    if not matching:
+        return _Passing(cls, address, name)
+    try:
+        return cls._of(matching[0], name, linger=True)
+    except RuntimeError as error:
+        # A task is unpickled where an exception would end the whole worker. So it is the task that learns of it.
+        return cls._refused(matching[0], name, error)
 
 
-def _of_owner(owner: Owner) -> list[ClusterStop]:
-    return [stop for stop in list(_stops.values()) if stop._line.owner is owner and stop._line.is_open]
+def _has_room(owner: Owner) -> bool:
+    """Whether there may be one line more, for which one may have to end that nobody uses. With the lock of `guard`."""
+    lines = [line for line in list(_lines.values()) if line.owner is owner and line.is_open]
+    return len(lines) < owner.rpc.limit // 2 or any(line.end_if_unused() for line in lines)
 
 
 def _owners() -> Iterator[Owner]:

@@ -93,6 +93,22 @@ class Line:
         """Whether the caller is the loop's own thread, which may not wait for what happens in it."""
         return asyncio._get_running_loop() is self._loop
 
+    def close(self) -> None:
+        """End one that has not begun to listen."""
+        self._has_ended = True
+        self.known.set()
+
+    def end_if_unused(self) -> bool:
+        """End it, if it only waits for another stop of its name; whether it did. The caller has the lock of `guard`."""
+        if self._hear is None or self._hear() is not None:
+            return False
+        self._has_ended = True
+        try:
+            self._soon(self._end)
+        except RuntimeError:  # the loop is closed
+            pass
+        return True
+
     def listen(self) -> None:
         """Begin to wait for the event; for those who attach themselves."""
         self._soon(self._begin_to_listen)
@@ -213,9 +229,11 @@ class Line:
         if not is_connected(self.owner):
             raise RuntimeError(f"{self.owner!r} is closed")
         scheduler: Any = self.owner.scheduler
-        if reason is not None:  # before the event, since who hears of that looks for it
-            await scheduler.set_metadata(keys=[_OURS, self.name], value=_packed(reason))
-        await scheduler.event_set(name=event_of(self.name))
+        try:
+            if reason is not None:  # before the event, since who hears of that looks for it
+                await scheduler.set_metadata(keys=[_OURS, self.name], value=_packed(reason))
+        finally:
+            await scheduler.event_set(name=event_of(self.name))
 
 
 def event_of(name: str) -> str:
@@ -234,6 +252,8 @@ def is_closed(owner: Owner) -> bool:
 
 def is_connected(owner: Owner) -> bool:
     """Whether it can reach its scheduler, as far as it knows."""
+    if isinstance(owner, Client) and owner.status != "running":  # it looks for a scheduler that it has lost
+        return False
     return owner.scheduler is not None and not is_closed(owner) and owner not in _inherited
 
 
@@ -250,6 +270,7 @@ def _packed(reason: object) -> tuple[bytes | None, str]:
         text = str(reason)
     except Exception:  # noqa: BLE001 - of a class of the program's
         text = type(reason).__name__
+    text = text.encode("utf-8", "backslashreplace").decode()  # lone surrogates, as of names of files, do not travel
     try:
         return cloudpickle.dumps(reason), text
     except Exception:  # noqa: BLE001 - whatever keeps it from being pickled

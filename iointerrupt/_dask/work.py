@@ -73,8 +73,9 @@ def _fetch(number: int, errand: Errand, lane: Lane, session: requests.Session, s
                     raise
                 pause(seconds)
             except DestinationExists as error:
-                found = _completed(job, error.path or errand.path) if errand.may_be_there else None
-                if found is None:
+                # Of another name, which the server has given, nobody knows whether it was there before.
+                may_be_ours = errand.may_be_there and error.path == _likely_path(errand)
+                if not may_be_ours or (found := _completed(job, _likely_path(errand))) is None:
                     raise
                 return Ended(found, None)
     except Exception as error:  # noqa: BLE001 - it is told to whoever asked for it
@@ -91,7 +92,7 @@ def _make_folder(errand: Errand) -> None:
 
 
 def _completed(job: Job, path: str) -> Downloaded | None:
-    """What a worker that was lost has completed; None where its name is not known, or it is not what it has to be."""
+    """What a worker that was lost has completed; None where that is no file, or not what it has to be."""
     if not os.path.isfile(path):
         return None
     checksum, name = None, os.path.basename(path)

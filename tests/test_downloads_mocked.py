@@ -5,6 +5,7 @@ The whole download runs, only that no server is asked. Pauses between tries are 
 
 from __future__ import annotations
 
+import os
 import socket
 from email.utils import formatdate
 from itertools import pairwise
@@ -395,6 +396,17 @@ class TestUpdate:
         assert there.stat().st_mtime_ns == before.st_mtime_ns
         assert mock.calls[1].request.headers["If-Modified-Since"] == LONG_AGO
         assert [each.name for each in there.parent.iterdir()] == ["got"]
+
+    def test_unchanged_without_a_date(self, mock, path):
+        """Where the server gives no date, its tag alone is asked with, and the date of the download is none of its."""
+        mock.get(URL, body=CONTENT, headers={"ETag": ETAG})
+        download(URL, path)
+        if not hasattr(os, "listxattr") or not os.listxattr(path):
+            pytest.skip("the file system keeps no attributes")
+        mock.get(URL, status=304)
+        assert download(URL, path, update=True).unchanged
+        assert mock.calls[1].request.headers["If-None-Match"] == ETAG
+        assert "If-Modified-Since" not in mock.calls[1].request.headers
 
     def test_changed(self, mock, there):
         """Another one takes its place."""

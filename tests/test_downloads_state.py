@@ -288,13 +288,13 @@ class TestIdentity:
 class TestOrigin:
     """Which version a finished file is of."""
 
-    def note(self, path, version, modified=1_000_000_000):
+    def note(self, path, version, modified=1_000_000_000, *, is_dated=True):
         """Write a file and its note."""
         with open(path, "wb") as file:
             file.write(bytes(10))
             file.flush()
             os.utime(file.fileno(), (modified, modified))
-            _origin.note(file.fileno(), version, modified)
+            _origin.note(file.fileno(), version, is_dated=is_dated)
         return _origin.only_if_changed(path)
 
     def skip_without_attributes(self, path):
@@ -322,6 +322,14 @@ class TestOrigin:
         question = self.note(path, Version(etag='"v1"', size=10))
         self.skip_without_attributes(path)
         assert question.headers() == {"If-None-Match": '"v1"', "If-Modified-Since": "Sun, 09 Sep 2001 01:46:40 GMT"}
+        os.utime(path, (5, 5))
+        assert _origin.only_if_changed(path).headers() == {"If-Modified-Since": "Thu, 01 Jan 1970 00:00:05 GMT"}
+
+    def test_undated(self, path):
+        """Where the server gave no date, the file's own is none of the server's, and is not asked with."""
+        question = self.note(path, Version(etag='"v1"', size=10), is_dated=False)
+        self.skip_without_attributes(path)
+        assert question.headers() == {"If-None-Match": '"v1"'}
         os.utime(path, (5, 5))
         assert _origin.only_if_changed(path).headers() == {"If-Modified-Since": "Thu, 01 Jan 1970 00:00:05 GMT"}
 

@@ -12,14 +12,16 @@ from email.utils import formatdate
 from iointerrupt.downloads._plan import Question, Version
 
 _ATTRIBUTE = "user.iointerrupt.etag"
+_UNDATED = "?"  # behind a time that is none of the server's, which gives none
 
 
-def note(fd: int, version: Version, modified: float | None) -> None:
-    """Note the version with an open file that has just got its last byte and its modification time."""
-    if version.etag is None or modified is None or not hasattr(os, "setxattr"):
+def note(fd: int, version: Version, *, is_dated: bool) -> None:
+    """Note the version with an open file that has just got its last byte, and its modification time where `is_dated`."""
+    if version.etag is None or not hasattr(os, "setxattr"):
         return
+    look = f"{version.size} {os.fstat(fd).st_mtime:.0f}{'' if is_dated else _UNDATED}"
     try:
-        os.setxattr(fd, _ATTRIBUTE, f"{version.size} {modified:.0f} {version.etag}".encode("latin-1", "replace"))
+        os.setxattr(fd, _ATTRIBUTE, f"{look} {version.etag}".encode("latin-1", "replace"))
     except OSError:
         pass  # the file system keeps none
 
@@ -30,16 +32,22 @@ def only_if_changed(path: str) -> Question | None:
         found = os.stat(path)
     except OSError:
         return None
-    return Question(unless=Version(etag=_etag(path, found)), modified_since=formatdate(found.st_mtime, usegmt=True))
+    etag, is_dated = _noted(path, found)
+    return Question(
+        unless=Version(etag=etag), modified_since=formatdate(found.st_mtime, usegmt=True) if is_dated else None
+    )
 
 
-def _etag(path: str, found: os.stat_result) -> str | None:
+def _noted(path: str, found: os.stat_result) -> tuple[str | None, bool]:
+    """The entity tag of the note, if there is one, and whether the file has the server's time, as far as is known."""
     if not hasattr(os, "getxattr"):
-        return None
+        return None, True
     try:
         size, modified, etag = os.getxattr(path, _ATTRIBUTE).decode("latin-1").split(" ", 2)
     except (OSError, ValueError):
-        return None
+        return None, True
     # Whoever may write to the file can write any note: what no server may have said is none.
-    is_right = (size, modified) == (str(found.st_size), f"{found.st_mtime:.0f}") and Version(etag=etag).can_be_sent()
-    return etag if is_right else None
+    looks = (str(found.st_size), f"{found.st_mtime:.0f}")
+    if (size, modified.removesuffix(_UNDATED)) != looks or not Version(etag=etag).can_be_sent():
+        return None, True
+    return etag, not modified.endswith(_UNDATED)

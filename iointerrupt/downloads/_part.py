@@ -333,7 +333,7 @@ class Part(Locked):
                 self._sync()
             if modified is not None:
                 os.utime(self.fd if os.utime in os.supports_fd else self.path, (time.time(), modified))
-                note(self.fd, version, modified)
+            note(self.fd, version, is_dated=modified is not None)
             self._check_place()
             self._before_its_name_goes()
             try:

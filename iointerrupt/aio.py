@@ -298,7 +298,8 @@ def cancel_on(stop: StopLike = None) -> AbstractAsyncContextManager[None]:
 
     The stop cancels what the task awaits, once, and the block is left by `Interrupted` in place of the CancelledError. Cleanup
     within the block can await as after any cancellation. A cancellation that somebody else asked for stays one, and
-    passes the block as CancelledError; a TimeoutError, or any other error of the block's own, passes too.
+    passes the block as CancelledError; a TimeoutError, or any other error of the block's own, passes too. Where a stop has come,
+    an exception group of nothing but `Interrupted`, of a TaskGroup whose tasks have the same stop, is that `Interrupted` too.
 
     Args:
         stop: what ends the block, besides the current stop at its beginning.

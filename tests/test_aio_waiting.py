@@ -516,6 +516,41 @@ def test_cancel_on_among_others():
     run(main)
 
 
+@pytest.mark.parametrize("is_sooner", [True, False])
+def test_a_group_in_cancel_on(is_sooner):
+    """Of a group whose tasks stop on the same stop comes one Interrupted, whoever notices it first; other errors stay a group."""
+    stop = StopEvent()
+
+    async def stopped():
+        if is_sooner:
+            stop.set("enough")
+            stop.raise_if_set()
+        await aio.wait(StopEvent(), stop=stop)
+
+    async def fails():
+        raise OSError
+
+    async def main():
+        with pytest.raises(Interrupted, match="enough"):
+            async with aio.cancel_on(stop), asyncio.TaskGroup() as group:
+                group.create_task(stopped())
+                await asyncio.sleep(0)
+                stop.set("enough")
+                await asyncio.sleep(3600)
+        stop.clear()
+        with pytest.raises(ExceptionGroup):
+            async with aio.cancel_on(stop), asyncio.TaskGroup() as group:
+                group.create_task(fails())
+        with pytest.raises(ExceptionGroup):
+            async with aio.cancel_on(stop), asyncio.TaskGroup() as group:
+                group.create_task(of_another_stop())
+
+    async def of_another_stop():
+        raise Interrupted("another")
+
+    run(main)
+
+
 def test_cleanup_of_a_cancelled_task_can_be_limited():
     """In a task that is being cancelled, the scope knows its own cancellation from that."""
 

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
 from iointerrupt._aio.awaiting import Awaiting
+from iointerrupt._errors import Interrupted
 from iointerrupt._stop import StopEvent
 from iointerrupt._wait import stops
 
@@ -42,12 +43,17 @@ class CancelScope(AbstractAsyncContextManager[None]):
         if self._awaiting is None:
             raise RuntimeError("this block has not been entered")
         self._awaiting.__exit__()
-        if not self._has_cancelled:
-            return
-        if self._task.uncancel() <= self._cancelling and isinstance(exc, asyncio.CancelledError):
+        is_ours = self._has_cancelled and self._task.uncancel() <= self._cancelling
+        # A task of a TaskGroup in the block may stop on the same stop, and sooner: then it is the group that ends the block.
+        if (is_ours and isinstance(exc, asyncio.CancelledError)) or _is_all_interrupted(exc):
             self._awaiting.raise_if_fired()
 
     def _cancel(self) -> None:
         if not self._has_cancelled:
             self._has_cancelled = True
             self._task.cancel()
+
+
+def _is_all_interrupted(exc: BaseException | None) -> bool:
+    """Whether it is a group of nothing but what stops raise."""
+    return isinstance(exc, BaseExceptionGroup) and exc.split(Interrupted)[1] is None

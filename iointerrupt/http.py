@@ -30,7 +30,15 @@ if not hasattr(urllib3, "BaseHTTPResponse"):  # asked before the imports below, 
     raise ImportError("iointerrupt.http needs urllib3 2.0 or newer, and an older one is installed")
 
 from iointerrupt._errors import Interrupted
-from iointerrupt._http.body import BodyFile, Chunks, ReadTimeout, came_through, check_wait, iter_chunks
+from iointerrupt._http.body import (
+    BodyFile,
+    Chunks,
+    ReadTimeout,
+    came_through,
+    check_wait,
+    has_come_through,
+    iter_chunks,
+)
 from iointerrupt._http.idle import Shared
 from iointerrupt._http.pool import PoolManager, ProxyManager
 from iointerrupt._http.whole import with_whole_reads
@@ -359,9 +367,14 @@ class Session(requests.Session):
         Raises:
             Interrupted: a stop was set. Whether the server has seen the request is unknown.
         """
+        shared = self._adapter._shared
+        check(shared.stop)
         if kwargs.get("timeout") is None:
             kwargs["timeout"] = self.timeout
-        return super().send(request, **kwargs)
+        response = super().send(request, **kwargs)
+        if not has_come_through(response):  # but by way of an adapter of somebody else's, such as that of a mock
+            came_through(response, shared)
+        return response
 
 
 @overload

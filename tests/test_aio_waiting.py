@@ -525,7 +525,8 @@ def test_a_group_in_cancel_on(is_sooner):
         if is_sooner:
             stop.set("enough")
             stop.raise_if_set()
-        await aio.wait(StopEvent(), stop=stop)
+        await aio.wait(stop)
+        stop.raise_if_set()
 
     async def fails():
         raise OSError

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import io
 import pickle
 import socket
 import ssl
@@ -397,3 +398,53 @@ def test_before_the_body_nothing_is_transferred(background, session):
         session.stop.set("enough")
         error = running.error()
         assert (str(error), error.transferred, error.partial) == ("interrupted: enough", None, None)
+
+
+class Canned(requests.adapters.BaseAdapter):
+    """An adapter that knows of no stop, as that which requests-mock puts in the place of all others."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = 0
+
+    def send(self, request, *args, **kwargs):
+        self.asked += 1
+        response = requests.Response()
+        response.status_code, response.url, response.request = 200, request.url, request
+        response.raw = urllib3.HTTPResponse(body=io.BytesIO(b"0123456789"), preload_content=False)
+        return response
+
+    def close(self):
+        """Nothing."""
+
+
+class TestOtherAdapters:
+    """A session whose requests somebody else's adapter sends."""
+
+    @pytest.fixture
+    def canned(self, monkeypatch):
+        """The adapter, in the place of all."""
+        adapter = Canned()
+        monkeypatch.setattr(requests.Session, "get_adapter", lambda *_, **__: adapter)
+        return adapter
+
+    def test_stop_before(self, session, canned):
+        """A stop that is set asks for nothing."""
+        session.stop = StopEvent()
+        session.stop.set()
+        with pytest.raises(Interrupted):
+            session.get("http://a.test/")
+        assert canned.asked == 0
+
+    def test_stop_of_the_session(self, session, canned):
+        """It ends the reading of the body, also where it is set later."""
+        chunks = http.iter_chunks(session.get("http://a.test/", stream=True), chunk_size=4)
+        assert next(chunks) == b"0123"
+        session.stop = StopEvent()
+        session.stop.set()
+        with pytest.raises(Interrupted):
+            next(chunks)
+
+    def test_without_a_stop(self, session, canned):
+        """The answer is as it is."""
+        assert session.get("http://a.test/").content == b"0123456789"

@@ -47,6 +47,10 @@ if TYPE_CHECKING:
 _LARGEST_READ = 1 << 18
 
 
+# The attribute of a response that says what its adapter shares.
+_SHARED = "_iointerrupt_shared"
+
+
 class ReadTimeout(requests.exceptions.ReadTimeout, requests.exceptions.ConnectionError):
     """A body came to a halt for longer than the timeout.
 
@@ -196,9 +200,14 @@ def check_chunk_size(chunk_size: int) -> None:
         raise ValueError(f"chunk_size must be 1 or more, not {chunk_size}")
 
 
+def has_come_through(response: requests.Response) -> bool:
+    """Whether the response knows of an adapter of ours."""
+    return _SHARED in vars(response)
+
+
 def came_through(response: requests.Response, shared: Shared) -> None:
     """Let the response know what its adapter shares: whoever iterates over it then stops on the adapter's stop too."""
-    vars(response)["_iointerrupt_shared"] = shared
+    vars(response)[_SHARED] = shared
     if not is_from_network(response.raw):
         obey(response.raw, shared)
 
@@ -215,7 +224,7 @@ class Stops:
 
     def __init__(self, response: requests.Response, own: StopEvent | None) -> None:
         self.own = own
-        self._adapter: Shared = vars(response).get("_iointerrupt_shared") or Shared()
+        self._adapter: Shared = vars(response).get(_SHARED) or Shared()
 
     def check(self) -> None:
         check(self.own)

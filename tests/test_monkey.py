@@ -22,10 +22,22 @@ import pytest
 
 import iointerrupt
 from iointerrupt import Interrupted, StopEvent, monkey, sockets, use_stop
-from iointerrupt.testing import wait_until_blocked
+from iointerrupt._monkey.sockets import PatchedSocket
+from iointerrupt.testing import steps, wait_until_blocked
 from iointerrupt.threads import Thread
 from tests.blocking import run_program
+from tests.libraries import under
 from tests.patched import patched
+
+
+def frames_locals(error, name):
+    """What the functions that an exception has come through have under a name."""
+    trace, found = error.__traceback__, []
+    while trace is not None:
+        found.append(trace.tb_frame.f_locals.get(name))
+        trace = trace.tb_next
+    return found
+
 
 ORIGINALS = {
     "socket": (socket, "socket"),
@@ -477,6 +489,18 @@ class TestSockets:
                 client.send(b"x")
                 patient.join(30)
             assert not patient.is_alive()
+
+    def test_a_connection_that_is_not_made(self, fault_server, background):
+        """`create_connection` closes its socket where it is stopped, and does not leave that to the collector."""
+        server, stop = fault_server([steps.stall_connect()]), StopEvent()
+        connecting = background(under, stop, socket.create_connection, server.address)
+        server.wait_for("stall_connect")
+        wait_until_blocked(stop)
+        stop.set()
+        error = connecting.error()  # which refers to the socket
+        assert isinstance(error, Interrupted)
+        (made,) = (found for found in frames_locals(error, "sock") if isinstance(found, PatchedSocket))
+        assert made.fileno() == -1
 
     def test_cannot_be_pickled(self, pair):
         """A socket says that it cannot be pickled, as ever."""

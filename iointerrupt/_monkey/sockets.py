@@ -13,7 +13,8 @@ stop that have one are `Socket`'s as well. One that waits in C at that moment ma
 `Socket`'s (`_ii_check_mode`).
 
 Functions of the standard library that make sockets (`create_connection`, `create_server`, `socketpair`, `fromfd`) look `socket`
-up in their module when they are called; they need no replacement.
+up in their module when they are called; they need no replacement. (But the first of them closes its socket after an OSError
+only, so it is done for it.)
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
 
+from iointerrupt._errors import Interrupted
 from iointerrupt._monkey.patches import Patch, Unbound
 from iointerrupt._sockets.base import NOWAIT, StandardSocket, parse_timeout
 from iointerrupt._sockets.dns import in_helper, stoppable_getaddrinfo
@@ -285,9 +287,32 @@ class PatchedSSLSocket(SSLSocket):
         return super()._attempt(own, timeout, attempt, *args)
 
 
+def _closing(original: Any) -> Any:
+    """`create_connection`, which leaves no socket open where it is stopped."""
+
+    def create_connection(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(*args, **kwargs)
+        except Interrupted as error:
+            trace = error.__traceback__
+            while trace is not None:
+                if (
+                    trace.tb_frame.f_code is original.__code__
+                    and (made := trace.tb_frame.f_locals.get("sock")) is not None
+                ):
+                    made.close()
+                trace = trace.tb_next
+            raise
+
+    return functools.wraps(original)(create_connection)
+
+
 def socket_patches() -> list[Patch]:
     """Of the part `socket`."""
-    return [Patch(socket, "socket", lambda _: PatchedSocket)]
+    return [
+        Patch(socket, "socket", lambda _: PatchedSocket),
+        Patch(socket, "create_connection", lambda original: Unbound(_closing(original), "socket")),
+    ]
 
 
 def let_both_be_sent() -> None:

@@ -296,7 +296,9 @@ def wrap(
         TypeError: it is a text file (wrap its `.buffer`), a socket, or no file.
         OSError: the descriptor is not open.
 
-    A read returns what there is, at most as much as it asks for, and b"" at the end. Two threads in one wrapper: the
+    A read returns what there is, at most as much as it asks for, and b"" at the end. For lines, and for many small reads, use
+    `open(fd, "rb", closefd=False)`, which has a buffer that knows of stops; those of `io`, over a raw file, lose with an exception
+    what they had taken. Two threads in one wrapper: the
     second gets `ResourceBusy`.
     """
     own, seconds, size = _common(stop, timeout, chunk_size)

@@ -63,7 +63,8 @@ def patch_all(
     """Replace what blocks in the standard library by what a current stop ends.
 
     In a thread without a current stop each of them is the original, in behaviour and speed. In one with a stop, a call that
-    waits raises `Interrupted` when that is set, or at once if it is; a call that need not wait returns as ever.
+    waits raises `Interrupted` when that is set, or at once if it is; so does one that sends, receives or connects, also where it
+    need not wait. Any other call that need not wait returns as ever, such as a `get` from a queue that has items.
 
     Args:
         socket: `socket.socket`, and with it `create_connection`, `create_server`, `socketpair`, `fromfd`, and all that is

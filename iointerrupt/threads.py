@@ -53,7 +53,7 @@ def stop_on_signals(stop: StopLike = None, *signals: int) -> AbstractContextMana
     The first of the signals that comes sets the stop, with the signal's name as the reason, and puts the previous handlers
     of them all back: a second Ctrl-C is the ordinary `KeyboardInterrupt`, a second SIGTERM ends the process. Leaving the
     block puts them back as well. A main thread that is blocked in an operation on that stop, or waits for a group below
-    it, is woken. As with every handler in Python, a signal that comes in the instant before a system call blocks is handled
+    it, is woken; it is not the current stop of the block, which `use_stop(stop)` makes of it. As with every handler in Python, a signal that comes in the instant before a system call blocks is handled
     when that returns, or with the next signal.
 
         try:

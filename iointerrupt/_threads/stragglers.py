@@ -36,6 +36,10 @@ class Straggler:
         """The innermost frame that is neither of the standard library nor of this one; None if there is none."""
         return next((frame for frame in reversed(self.stack) if is_of_the_program(frame.filename)), None)
 
+    def __repr__(self) -> str:
+        where = self.where
+        return f"<{self.thread.name}{'' if where is None else f' at {where.filename}:{where.lineno}, in {where.name}'}>"
+
     def __str__(self) -> str:
         where = self.where
         place = "" if where is None else f" at {where.filename}:{where.lineno}, in {where.name}: {where.line}"

@@ -376,7 +376,7 @@ class _Receiver:
     """Receives from any socket with a stop and a timeout of the caller's. A context manager, as it may need a descriptor."""
 
     def __init__(self, sock: socket.socket, stop: StopLike, timeout: float | None) -> None:
-        self.stop = as_stop(stop)
+        self.stop: StopEvent | None = as_stop(stop)
         _check_socket(sock)
         self._sock = sock
         self._timeout = (sock.gettimeout() or None) if timeout is None else check_timeout(timeout)

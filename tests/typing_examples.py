@@ -8,6 +8,7 @@ A line with a `type: ignore` is one that both must refuse: each checker says so 
 from __future__ import annotations
 
 import concurrent.futures
+import gzip
 import io
 import json
 import multiprocessing
@@ -18,7 +19,9 @@ import sqlite3
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
+import zipfile
 from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -326,6 +329,15 @@ def whole_downloads(url: str, stop: StopEvent) -> None:
         download.pause()
         download.resume()
     downloads.download(url, io.BytesIO())
+    with (
+        gzip.open("y.gz", "wb") as packed,
+        tempfile.SpooledTemporaryFile() as spooled,
+        zipfile.ZipFile("z", "w") as archive,
+    ):
+        downloads.download(url, packed)
+        downloads.download(url, spooled)
+        with archive.open("name", "w") as member:
+            downloads.download(url, member)
     downloads.download(url, io.StringIO())  # type: ignore[arg-type]
     downloads.download(url, os.fsencode("file"))  # type: ignore[arg-type]
 

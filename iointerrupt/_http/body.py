@@ -223,7 +223,7 @@ class Stops:
     __slots__ = ("_adapter", "own")
 
     def __init__(self, response: requests.Response, own: StopEvent | None) -> None:
-        self.own = own
+        self.own: StopEvent | None = own
         self._adapter: Shared = vars(response).get(_SHARED) or Shared()
 
     def check(self) -> None:

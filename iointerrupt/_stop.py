@@ -366,7 +366,13 @@ class _FollowedCallable(_Followed):
         super().__init__(source, source)
 
     def _watch(self, keep: object) -> Callable[[], object]:
-        return _poller.hold(_weakly(self.is_set) if keep is None else self.is_set)
+        return _poller.hold(_weakly(self._look) if keep is None else self._look)
+
+    def _look(self) -> None:
+        try:
+            self.is_set()
+        except BaseException as error:  # noqa: BLE001 - in the poller's thread nothing else would come of a SystemExit
+            self._fire(Cause(error))
 
 
 def as_stop(source: StopLike) -> StopEvent | None:

@@ -102,7 +102,8 @@ def background() -> Iterator[Start]:
 
         running = background(download, url)
 
-    One that has not, some ten seconds after, fails the test with where it stands.
+    One that has not, some ten seconds after, fails the test with where it stands. What one has raised is told by its `result()` and
+    `error()`, and not otherwise.
     """
     from iointerrupt.testing import Background  # noqa: PLC0415
 

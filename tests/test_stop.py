@@ -37,7 +37,7 @@ from iointerrupt import (
 from iointerrupt._signal import guard
 from iointerrupt._signal.blocked import observers
 from iointerrupt._signal.latch import Latch
-from iointerrupt._wait import READ, check, wait_ready
+from iointerrupt._wait import READ, check, sleep_until, wait_ready
 from iointerrupt.testing import StopAfter, wait_until_blocked
 
 
@@ -631,6 +631,20 @@ class TestForeign:
         wait_until_blocked(source)
         flag.append(1)
         assert waiting.result() is True
+
+    @pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError, GeneratorExit])
+    def test_a_callable_that_raises_what_is_no_exception(self, background, monkeypatch, error):
+        """While somebody is blocked, whatever it raises is a stop, as it cannot be asked any more."""
+        monkeypatch.setattr(StopEvent, "poll_interval", 0.001)
+
+        def source():
+            if threading.current_thread().name == "iointerrupt-poll":
+                raise error("why")
+            return False
+
+        stopped = background(sleep_until, time.monotonic() + 60, as_stop(source)).error()
+        assert isinstance(stopped, Interrupted)
+        assert isinstance(stopped.__cause__, error)
 
     def test_a_sleep_that_is_mocked(self, background, monkeypatch):
         """Who replaces `time.sleep` in a test finds nothing of ours in it, and a callable is asked no more often."""

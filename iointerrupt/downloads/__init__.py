@@ -14,6 +14,7 @@ What decides is apart from what moves bytes:
     _names      what a file is called          _checksums  what it has to be
     _plan       what to ask a server, and what its answer means
     _state      what is known of a part        _part       the file that it grows in
+    _keeper     who saves that during a silence
     _answer     how a server is asked          _redirects  where that leads, and what goes along
     _tries      what to do after a failure
     _rate       limits and speeds              _meter      who is told of them

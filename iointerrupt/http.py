@@ -349,17 +349,7 @@ class Session(requests.Session):
 
     @timeout.setter
     def timeout(self, timeout: Timeout) -> None:
-        if isinstance(timeout, tuple) and len(timeout) != 2:
-            raise ValueError(
-                f"timeout must be seconds, or two: to connect in, and to wait for the next bytes; not {timeout}"
-            )
-        for seconds in timeout if isinstance(timeout, tuple) else (timeout,):
-            if seconds is not None and not isinstance(seconds, urllib3.util.Timeout):
-                check_wait(seconds)
-        # What sockets cannot be told.
-        connect, read = timeout if isinstance(timeout, tuple) else (None, None)
-        both = None if connect == math.inf else connect, None if read == math.inf else read
-        self._timeout = both if isinstance(timeout, tuple) else None if timeout == math.inf else timeout
+        self._timeout = _for_sockets(timeout)
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send a prepared request, as `requests.Session.send` does.
@@ -375,6 +365,26 @@ class Session(requests.Session):
         if not has_come_through(response):  # but by way of an adapter of somebody else's, such as that of a mock
             came_through(response, shared)
         return response
+
+
+def _for_sockets(timeout: Timeout) -> Timeout:
+    """A timeout as sockets can be told it, for which an infinite one is none; what is none is an error."""
+    if isinstance(timeout, urllib3.util.Timeout):
+        return timeout
+    if not isinstance(timeout, tuple):
+        return _seconds_for_sockets(timeout)
+    if len(timeout) != 2:
+        raise ValueError(
+            f"timeout must be seconds, or two: to connect in, and to wait for the next bytes; not {timeout}"
+        )
+    connect, read = timeout
+    return _seconds_for_sockets(connect), _seconds_for_sockets(read)
+
+
+def _seconds_for_sockets(seconds: float | None) -> float | None:
+    if seconds is not None:
+        check_wait(seconds)
+    return None if seconds == math.inf else seconds
 
 
 @overload

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 
 import pytest
@@ -127,6 +128,12 @@ def test_options_are_their_own():
     headers["Range"] = "bytes=1-"
     assert options.headers == {"X": "1"}
     assert options.mirrors == ("http://b.test/",)
+
+
+def test_infinite_times():
+    """They are no limits."""
+    options = Options(timeout=math.inf, deadline=math.inf)
+    assert (options.timeout, options.deadline) == (None, None)
 
 
 def test_what_is_shown_has_no_passwords():

@@ -216,7 +216,8 @@ class Options(_Loggable):
         for name in ("timeout", "deadline"):
             if getattr(self, name) is not None:
                 _amount(name, getattr(self, name))
-                check_timeout(getattr(self, name), name)
+                if check_timeout(getattr(self, name), name) == math.inf:
+                    object.__setattr__(self, name, None)  # which is how sockets are told that
         for name in ("min_speed", "max_rate"):
             if getattr(self, name) is not None:
                 _amount(name, getattr(self, name))

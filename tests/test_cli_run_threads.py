@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextvars
+import socketserver
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from iointerrupt import Interrupted, StopEvent, calls, current_stop, use_stop
+from iointerrupt import Interrupted, StopEvent, calls, current_stop, sockets, use_stop
 from iointerrupt._cli import inherited
 from iointerrupt._cli.signals import MainStop
 from iointerrupt._monkey.patches import apply, undo
@@ -170,3 +171,28 @@ class TestMainStop:
         assert background(stop.is_set).result()
         background(stop.clear).result()
         assert not background(stop.is_set).result()
+
+
+def test_servers_with_threads(capsys):
+    """A server that prints what ends its threads prints nothing of one that its stop ends, and all else as ever."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            if self.request.recv(1) == b"x":
+                raise OSError("of the handler")
+            calls.sleep(60)
+
+    class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+        """Waits for its threads at its end."""
+
+    with use_stop(StopEvent()) as stop:
+        server = Server(("127.0.0.1", 0), Handler)
+        with server, sockets.create_connection(server.server_address) as far:
+            far.sendall(b"x")
+            server.handle_request()
+            with sockets.create_connection(server.server_address) as other:
+                other.sendall(b"y")
+                server.handle_request()
+                wait_until_blocked(stop)
+                stop.set()
+    assert capsys.readouterr().err.count("Traceback") == 1

@@ -66,9 +66,26 @@ def _starting(start: Callable[[threading.Thread], None]) -> Any:
         stop = _current.get()
         if stop is not None and self.ident is None and not _serves(self):
             vars(self)[_KEY] = StopEvent(stop)
+            if getattr(getattr(self, "_target", None), "__module__", None) == "socketserver":
+                _quieten_servers()
         start(self)
 
     return start_with_stop
+
+
+@functools.cache
+def _quieten_servers() -> None:
+    """Have a server of threads print no traceback of one that its stop has ended: it catches what ends them, and says so itself."""
+    server: Any = sys.modules["socketserver"].BaseServer  # whoever has made a thread of it has loaded it
+    handle_error = server.handle_error
+
+    @functools.wraps(handle_error)
+    def handle_unless_stopped(self: Any, *args: Any) -> None:
+        stop = inherited_stop(threading.current_thread())
+        if not (isinstance(sys.exception(), Interrupted) and stop is not None and stop.is_set()):
+            handle_error(self, *args)
+
+    server.handle_error = handle_unless_stopped
 
 
 def _serves(thread: threading.Thread) -> bool:

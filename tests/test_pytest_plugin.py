@@ -439,6 +439,24 @@ class TestStopsWithin:
             ]
         )
 
+    def test_too_late_in_a_loop(self, run):
+        """Where a loop of asyncio runs, its tasks are named too: the stack of its thread ends in the loop."""
+        result = run(
+            """
+            import asyncio
+
+            async def hangs_here():
+                await asyncio.sleep(600)
+
+            @pytest.mark.stops_within(0.05)
+            def test_it(stop):
+                stop.set()
+                asyncio.run(hangs_here())
+            """,
+            failed=1,
+        )
+        result.stdout.fnmatch_lines(["E*it still ran 0.05 s after its stop was set.", "E*in hangs_here"])
+
     def test_goes_on_regardless(self, run, monkeypatch):
         """A test that hangs again while it is left fails again; one that swallows the failure fails at its end."""
         monkeypatch.setattr(_limit, "_INSISTING", 0.1)

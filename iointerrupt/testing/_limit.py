@@ -16,8 +16,10 @@ and `_failure` (the thread that waits). There is no lock, since the handler may 
 
 from __future__ import annotations
 
+import io
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -127,4 +129,14 @@ class Limit:
                 self._previous(number, frame)
         elif self._ended_at is None and time.monotonic() >= self._raised_at + _INSISTING:
             self._raised_at = time.monotonic()
-            raise self._make(self._failure, True)
+            raise self._make(self._failure + _tasks(), True)
+
+
+def _tasks() -> str:
+    """Where the tasks stand of the loop of asyncio that runs in this thread, of which its stack shows the loop alone."""
+    asyncio: Any = sys.modules.get("asyncio")
+    loop = None if asyncio is None else asyncio._get_running_loop()
+    text = io.StringIO()
+    for task in () if loop is None else asyncio.all_tasks(loop):
+        task.print_stack(file=text)
+    return text.getvalue()

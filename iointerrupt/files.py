@@ -387,9 +387,9 @@ def read_bytes(path: FileDescriptorOrPath, *, stop: StopLike = None, timeout: fl
 def copyfileobj(
     fsrc: Readable,
     fdst: Writable,
+    chunk_size: int = CHUNK_SIZE,
     *,
     stop: StopLike = None,
-    chunk_size: int = CHUNK_SIZE,
     progress: Callable[[int, int | None], object] | None = None,
 ) -> int:
     """Copy from one binary file object to another, from where they stand to the end of the first.
@@ -399,8 +399,8 @@ def copyfileobj(
     Args:
         fsrc: what is read. Where its reads can block and it is not one of ours, it is read through `wrap`.
         fdst: what is written, likewise. It is not flushed afterwards.
+        chunk_size: bytes that are copied between two checks, at most; the `length` of `shutil.copyfileobj`.
         stop: what ends the copy, besides the current stop and those of the objects.
-        chunk_size: bytes that are copied between two checks.
         progress: called after each chunk as `progress(bytes copied, None)`.
 
     Returns:

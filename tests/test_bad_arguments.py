@@ -245,3 +245,10 @@ class TestStopOfAThread:
         with pytest.raises(RuntimeError, match="keeps its stop: interrupt"):
             thread.stop = threading.Event()
         thread.join()
+
+
+def test_copies_as_of_shutil():
+    """The size of a chunk may be where `shutil.copyfileobj` has it."""
+    target = io.BytesIO()
+    assert files.copyfileobj(io.BytesIO(b"hello"), target, 2) == 5
+    assert target.getvalue() == b"hello"

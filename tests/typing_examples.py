@@ -328,6 +328,7 @@ def whole_downloads(url: str, stop: StopEvent) -> None:
         manager.submit(url, retries="3")  # type: ignore[arg-type]
         download.pause()
         download.resume()
+    files.copyfileobj(io.BytesIO(), io.BytesIO(), 65536, stop=stop)
     downloads.download(url, io.BytesIO())
     with (
         gzip.open("y.gz", "wb") as packed,

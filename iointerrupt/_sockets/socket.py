@@ -137,7 +137,7 @@ class Socket(MakesFiles):
 
     def _ii_connect_once(self, address: Any) -> int:
         fd = self._ii_descriptor()
-        if self._ii_made or not os.get_blocking(fd):
+        if self._ii_made or not NOWAIT or not os.get_blocking(fd):
             return _connect_ex(self, address)
         # Nobody else uses a connection that does not exist yet, but the flag is theirs once it does.
         os.set_blocking(fd, False)

@@ -128,7 +128,9 @@ class Psycopg:
     def recover(self) -> None:
         """What has to be done after a statement that failed, in a transaction."""
         if not self.raw.autocommit:
-            assert self.raw.info.transaction_status is psycopg.pq.TransactionStatus.INERROR
+            # A cancel that comes early meets the BEGIN that psycopg sends first, and then there is no transaction.
+            status = psycopg.pq.TransactionStatus
+            assert self.raw.info.transaction_status in {status.INERROR, status.IDLE}
             self.raw.rollback()
 
     def close(self) -> None:

@@ -352,7 +352,7 @@ class _FollowedEvent(_Followed):
         self._fire(Cause(error))
 
     def _hooked(self) -> None:
-        self._mark(Cause())
+        self._mark(_WITHOUT_REASON)
 
     def _watch(self, keep: object) -> Callable[[], object]:
         # Who wants to be kept has a callback, which needs a thread to run in.
@@ -494,6 +494,7 @@ def _run_each(registrations: Iterator[Registration]) -> None:
 _current: ContextVar[StopEvent | None] = ContextVar("iointerrupt.current_stop", default=None)
 #: Fires with the first `use_stop` of the process; until then nobody has a current stop, and nobody need look for one.
 ever_current = Latch()
+_WITHOUT_REASON = Cause()
 _numbers = itertools.count()
 _clock = Clock()
 _poller = CallablePoller(lambda: StopEvent.poll_interval)

@@ -144,7 +144,9 @@ class EventHook:
     def __init__(self, source: Any) -> None:
         self._is_set = weakref.WeakMethod(source.is_set)
         self._waiters: deque[object] = source._cond._waiters
-        self._fire: Callable[[], Callable[[], None] | None] = _nobody
+        # A weak reference to an object, and what is called with it: a WeakMethod takes several times as long.
+        self._follower: Callable[[], object] = _nobody
+        self._fire: Callable[[Any], None] = _nothing
         self._holds = 0
         self._is_hooked = False
 
@@ -155,7 +157,8 @@ class EventHook:
             hook = _event_hooks.get(source)
             if hook is None:
                 hook = _event_hooks[source] = cls(source)
-            hook._fire = weakref.WeakMethod(fire)
+            method: Any = fire
+            hook._follower, hook._fire = weakref.ref(method.__self__), method.__func__
             return hook
 
     @staticmethod
@@ -196,13 +199,17 @@ class EventHook:
         self._call()
 
     def _call(self) -> None:
-        fire = self._fire()
-        if fire is not None:
-            fire()
+        follower = self._follower()
+        if follower is not None:
+            self._fire(follower)
 
 
 def _nobody() -> None:
     return None
+
+
+def _nothing(_: object) -> None:
+    pass
 
 
 _event_hooks: weakref.WeakKeyDictionary[object, EventHook] = weakref.WeakKeyDictionary()

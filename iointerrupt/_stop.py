@@ -115,7 +115,6 @@ class StopEvent(threading.Event):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the event is set, for at most `timeout` seconds, of which fewer than 0 are none; return whether it is."""
-        # As threading.Event takes it: negative, too.
         seconds = 0.0 if isinstance(timeout, int | float) and timeout < 0 else timeout
         deadline = None if seconds is None else time.monotonic() + check_timeout(seconds)
         if self.is_set():

@@ -25,7 +25,7 @@ from iointerrupt._errors import Interrupted
 from iointerrupt._signal.blocked import Blocked, mark_of_thread, tell_observers
 from iointerrupt._signal.latch import Cause, Latch, Parker
 from iointerrupt._signal.polls import kept
-from iointerrupt._signal.watch import possible
+from iointerrupt._signal.watch import usable_period
 from iointerrupt._stop import StopEvent, _current, check_timeout
 
 READ = 1
@@ -313,7 +313,7 @@ def ask(attempt: Callable[[float | None], bool], own: StopEvent | None, deadline
     with Blocked(waiting := stops(own)) as blocked:
         while True:
             remaining = blocked.remaining(deadline)
-            if attempt(sooner(remaining, possible(StopEvent.poll_interval)) if waiting else remaining):
+            if attempt(sooner(remaining, usable_period(StopEvent.poll_interval)) if waiting else remaining):
                 return
             blocked.raise_if_fired()
             if deadline is not None and time.monotonic() >= deadline:

@@ -39,6 +39,7 @@ from iointerrupt._signal.blocked import observers
 from iointerrupt._signal.latch import Latch
 from iointerrupt._wait import READ, check, sleep_until, wait_ready
 from iointerrupt.testing import StopAfter, wait_until_blocked
+from tests.at_lines import alarm_at_line, handling
 
 
 def test_is_a_threading_event():
@@ -945,41 +946,24 @@ class TestSignals:
 
     def test_handler_at_every_instruction(self):
         """A set from a handler at each single line of wait, set, on_set, cancel and clear neither deadlocks nor is missed."""
-        reached = 0
+        count = 0
         for at in range(400):
-            stop, lines, ran = StopEvent(), 0, []
+            stop, ran = StopEvent(), []
             registration = stop.on_set(lambda ran=ran: ran.append(1))
-
-            def trace(frame, event, arg, at=at, stop=stop):
-                nonlocal lines, reached
-                if "iointerrupt" in frame.f_code.co_filename and event == "line":
-                    lines += 1
-                    if lines == at:
-                        reached += 1
-                        sys.settrace(None)
-                        frame.f_trace = None
-                        os.kill(os.getpid(), signal.SIGALRM)
-                        return None
-                return trace
-
-            previous = signal.signal(signal.SIGALRM, lambda *_, stop=stop: stop.set("alarm"))
-            was_traced = sys.gettrace()
-            try:
-                sys.settrace(trace)
-                try:
-                    stop.wait(0.0)
-                    with stop.on_set(int):
-                        stop.set("program")
-                    registration.cancel()
-                finally:
-                    sys.settrace(was_traced)
-            finally:
-                signal.signal(signal.SIGALRM, previous)
+            with (
+                handling(signal.SIGALRM, lambda *_, stop=stop: stop.set("alarm")),
+                alarm_at_line(at, lambda name: "iointerrupt" in name) as reached,
+            ):
+                stop.wait(0.0)
+                with stop.on_set(int):
+                    stop.set("program")
+                registration.cancel()
+            count += len(reached)
             assert stop.is_set()
             assert stop.wait(0)
             assert stop.reason in {"alarm", "program"}
             assert ran == [1]
-        assert reached > 100
+        assert count > 100
 
 
 class TestFork:

@@ -10,12 +10,10 @@ import resource
 import select
 import signal
 import socket
-import sys
 import threading
 import time
 import types
 import weakref
-from contextlib import contextmanager
 
 import pytest
 
@@ -26,6 +24,7 @@ from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.polls import kept
 from iointerrupt._wait import READ, WRITE, Place, has_hung_up, wait_ready
 from iointerrupt.testing import StopAfter, signal_when_blocked, wait_until_blocked
+from tests.at_lines import alarm_at_line, handling
 
 
 @pytest.fixture
@@ -35,16 +34,6 @@ def pipe():
     yield reader, writer
     os.close(reader)
     os.close(writer)
-
-
-@contextmanager
-def signal_handler(number, handler):
-    """Have a signal handled so in this block."""
-    previous = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, previous)
 
 
 class TestWaitReady:
@@ -284,7 +273,7 @@ class TestKeptPoll:
 
     def test_a_handler_that_waits(self, pipe, monkeypatch):
         """Wherever a signal handler comes that waits itself, what the interrupted wait polls is what that waits for."""
-        mine, other, reached = StopEvent(), StopEvent(), 0
+        mine, other, count = StopEvent(), StopEvent(), 0
 
         def look(poller, fd, latch, *_):
             for number in (fd, latch.wake().fileno()):
@@ -296,32 +285,13 @@ class TestKeptPoll:
                 wait_ready(fd, READ, stop, time.monotonic())
 
         monkeypatch.setattr(_wait, "poll_one", look)
-        with signal_handler(signal.SIGALRM, lambda *_: waits(pipe[1], other)):
+        with handling(signal.SIGALRM, lambda *_: waits(pipe[1], other)):
             for at in range(60):
                 waits(pipe[0], mine)  # so that its poll object is there
-                lines = 0
-
-                def trace(frame, event, arg, at=at):
-                    nonlocal lines, reached
-                    if frame.f_code.co_filename not in {_wait.__file__, polls.__file__}:
-                        return None
-                    if event == "line":
-                        lines += 1
-                        if lines == at:
-                            reached += 1
-                            sys.settrace(None)
-                            frame.f_trace = None
-                            os.kill(os.getpid(), signal.SIGALRM)
-                            return None
-                    return trace
-
-                was_traced = sys.gettrace()
-                sys.settrace(trace)
-                try:
+                with alarm_at_line(at, {_wait.__file__, polls.__file__}.__contains__) as reached:
                     waits(pipe[0], mine)
-                finally:
-                    sys.settrace(was_traced)
-        assert reached > 20
+                count += len(reached)
+        assert count > 20
 
     def test_a_herd(self, background):
         """So many threads share a descriptor; each gets the same one each time, and all of these are readable after a set."""

@@ -144,9 +144,9 @@ class EventHook:
     def __init__(self, source: Any) -> None:
         self._is_set = weakref.WeakMethod(source.is_set)
         self._waiters: deque[object] = source._cond._waiters
-        # A weak reference to an object, and what is called with it: a WeakMethod takes several times as long.
-        self._follower: Callable[[], object] = _nobody
-        self._fire: Callable[[Any], None] = _nothing
+        # A weak reference to an object, and what is called with it: a WeakMethod takes several times as long. Both are `of`'s.
+        self._follower: Callable[[], object]
+        self._fire: Callable[[Any], None]
         self._holds = 0
         self._is_hooked = False
 
@@ -204,14 +204,6 @@ class EventHook:
             self._fire(follower)
 
 
-def _nobody() -> None:
-    return None
-
-
-def _nothing(_: object) -> None:
-    pass
-
-
 _event_hooks: weakref.WeakKeyDictionary[object, EventHook] = weakref.WeakKeyDictionary()
 _finalizer: Any = None
 
@@ -237,7 +229,7 @@ def _end_watchers() -> None:
         watcher._join()
 
 
-def possible(period: object) -> float:
+def usable_period(period: object) -> float:
     """A period in seconds; the usual one where it is none that one can sleep, since whoever has set it is not the one to be told."""
     return period if isinstance(period, int | float) and 0 < period < math.inf else PERIOD
 
@@ -274,7 +266,7 @@ class CallablePoller:
         idle_since: float | None = None
         while True:
             # Not time.sleep, which people replace in their tests: this would then neither sleep nor be unheard.
-            sleep(possible(self._interval()))
+            sleep(usable_period(self._interval()))
             with guard.lock:
                 asked = list(self._asked.values())
                 if asked:

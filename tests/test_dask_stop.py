@@ -22,6 +22,7 @@ from distributed import Client, Event, get_worker
 
 from iointerrupt import Interrupted, StopEvent, aio, as_stop, files, http, sockets
 from iointerrupt._signal import guard
+from iointerrupt._signal.latch import Cause
 from iointerrupt.dask import ClusterStop
 from iointerrupt.testing import steps, wait_until_blocked
 from tests.dask_cluster import client_fixture, cluster_fixture  # noqa: F401 - fixtures
@@ -311,6 +312,14 @@ class TestReasons:
             task = client.submit(wait, stop, **at(cluster.workers[0]))
             stop.set(reason)
             assert task.result(LIMIT) == text
+            assert stop.reason is reason
+
+    def test_quicker_than_the_caller(self, client, monkeypatch):
+        """Where it was set, the reason is the object, however soon the cluster says what it has made of that."""
+        with ClusterStop(client) as stop:
+            tell = stop._line.tell
+            monkeypatch.setattr(stop._line, "tell", lambda reason: (stop._mark(Cause("text")), tell(reason))[1])
+            stop.set(reason := Locked())
             assert stop.reason is reason
 
     def test_names_of_files(self, client, cluster):

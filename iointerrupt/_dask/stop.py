@@ -154,7 +154,11 @@ class ClusterStop(StopEvent):
         all in the client's own loop: there it is on its way. A signal handler may call it; a lock that the interrupted code
         holds can make it wait for that second, not for ever.
         """
-        telling = None if self._latch.fired or self._line.is_copy else self._line.tell(reason)
+        was_set = self._latch.fired
+        self._mark(
+            Cause(reason)
+        )  # before what the cluster makes of the reason can come back; callbacks are called after it was told
+        telling = None if was_set or self._line.is_copy else self._line.tell(reason)
         super().set(reason)
         if telling is not None and (error := telling.wait(0 if self._line.is_here() else _TOLD)) is not None:
             raise RuntimeError("the stop is set in this process, but its cluster cannot be told") from error

@@ -171,6 +171,7 @@ def in_steps(patch, *, syncs):
         then(None)
 
     patch.setattr(_job, "_STEP", 40_000)
+    patch.setattr(_part, "keep", lambda part: None)  # the thread that looks at parts would outlive the one that dies
     patch.setattr(_part, "_SAVE_EVERY", 0)
     patch.setattr(_part, "_SYNC_EVERY", 0 if syncs else 60)
     patch.setattr(_part, "_SYNCED_AT_ONCE", 0)

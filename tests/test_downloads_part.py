@@ -25,12 +25,13 @@ def path(tmp_path):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Set `now` to let time pass for parts."""
+    """Set `now` to let time pass for parts, at which nobody else looks meanwhile."""
 
     class Clock:
         now = 100.0
 
     monkeypatch.setattr(_part.time, "monotonic", lambda: Clock.now)
+    monkeypatch.setattr(_part, "keep", lambda part: None)
     return Clock
 
 
@@ -308,7 +309,6 @@ class TestSaving:
 
     def test_the_keeper_leaves_alone_what_ends(self, path, clock, monkeypatch):
         """From the beginning of the end on, and while another version is begun, nothing is saved behind the download's back."""
-        monkeypatch.setattr(_part, "keep", lambda part: None)
         part = begun(path)
         piece = part.take()
         os.pwrite(part.fd, bytes(SIZE), 0)
@@ -321,9 +321,8 @@ class TestSaving:
         part.close()
         assert os.listdir(os.path.dirname(path)) == ["file"]
 
-    def test_what_cannot_be_saved(self, path, clock, monkeypatch):
+    def test_what_cannot_be_saved(self, path, clock):
         """Where the keeper cannot save it, the download is told when it has something to save."""
-        monkeypatch.setattr(_part, "keep", lambda part: None)
         part = begun(path)
         piece = part.take()
         part.moved(piece, 10)

@@ -473,6 +473,13 @@ def test_errors_travel(kind):
     assert (str(lost), lost.results[0].item) == ("gone", result.item)
 
 
+def test_what_is_shown_has_no_passwords():
+    """Items and results are what programs log: no password is in it."""
+    result = ItemResult(Item("http://user:s3cr3t@a.test/file", "file"), None, None)
+    assert "s3cr3t" not in repr(result)
+    assert repr(result.item).endswith("a.test/file', dest='file', checksum=None)")
+
+
 def test_errors_that_cannot_travel():
     """An error that cannot be pickled is told in words."""
     assert str(sendable(ValueError(lambda: None))).startswith("ValueError: <function")

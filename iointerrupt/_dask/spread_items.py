@@ -10,11 +10,11 @@ from typing import Any
 from iointerrupt._errors import DeadlineExceeded, Interrupted
 from iointerrupt.downloads import Downloaded
 from iointerrupt.downloads._names import parts_below
-from iointerrupt.downloads._options import check_url
+from iointerrupt.downloads._options import Loggable, check_url
 
 
-@dataclass(frozen=True)
-class Item:
+@dataclass(frozen=True, repr=False)
+class Item(Loggable):
     """One file to download.
 
     Attributes:
@@ -28,8 +28,8 @@ class Item:
     checksum: str | None = None
 
 
-@dataclass(frozen=True)
-class ItemResult:
+@dataclass(frozen=True, repr=False)
+class ItemResult(Loggable):
     """What became of an item.
 
     Attributes:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from iointerrupt.downloads._shapes import Changes
 
 
-class _Loggable:
+class Loggable:
     """What is shown as a dataclass is, without the users and passwords of the URLs in it: it ends up in logs."""
 
     __slots__ = ()
@@ -47,7 +47,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Progress(_Loggable):
+class Progress(Loggable):
     """How far a download is, at one moment.
 
     Attributes:
@@ -112,7 +112,7 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Downloaded(_Loggable):
+class Downloaded(Loggable):
     """A download that is done.
 
     Attributes:
@@ -135,7 +135,7 @@ class Downloaded(_Loggable):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Options(_Loggable):
+class Options(Loggable):
     """How to download. Each is an argument of `download` and of `DownloadManager.submit` as well.
 
     Attributes:

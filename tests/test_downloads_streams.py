@@ -57,11 +57,17 @@ def test_a_buffer(fault_server):
 
 
 def test_a_pipe(fault_server, background):
-    """A pipe that holds less than the file is written to as it is read, and left open."""
+    """A pipe that holds less than the file is written to as it is read, and left open, with its buffer as any writer leaves it."""
     server = fault_server(each(steps.serve(CONTENT)))
     reader, writer = os.pipe()
+
+    def fetch():
+        result = download(f"{server.url}/file", target)
+        target.flush()
+        return result
+
     with open(reader, "rb") as source, open(writer, "wb") as target:
-        running = background(download, f"{server.url}/file", target)
+        running = background(fetch)
         got = source.read(SIZE)
         assert running.result().size == SIZE
         assert not target.closed

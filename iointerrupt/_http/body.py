@@ -30,7 +30,7 @@ from urllib3.exceptions import DecodeError, ProtocolError, ReadTimeoutError, SSL
 
 from iointerrupt import sockets
 from iointerrupt._errors import Interrupted, ResourceBusy
-from iointerrupt._http.direct import LEAST_DIRECT_READ, DirectReader, is_from_network, read1
+from iointerrupt._http.direct import DirectReader, is_from_network, read1
 from iointerrupt._http.idle import Shared
 from iointerrupt._http.mocked import Under, gives_what_comes, obey
 from iointerrupt._http.pool import innermost
@@ -326,7 +326,7 @@ def _reader(raw: Any, sock: Any, chunk_size: int, *, decode: bool) -> Callable[[
         # Without an encoding to undo, "decoding" would copy each chunk through a buffer.
         decode = decode and bool(raw.headers.get("Content-Encoding"))
         size = min(chunk_size, _LARGEST_READ) if from_network else chunk_size
-        if not decode and type(sock) is sockets.Socket and raw.length_remaining and size >= LEAST_DIRECT_READ:
+        if not decode and type(sock) is sockets.Socket and (raw.length_remaining or 0) > size:
             return DirectReader(raw, sock, size)
         return functools.partial(read1, raw, size, decode_content=decode)
     if hasattr(raw, "stream"):

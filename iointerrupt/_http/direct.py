@@ -25,9 +25,6 @@ from iointerrupt._sockets.socket import Socket
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-#: Smaller reads might leave something in the buffer of http.client.
-LEAST_DIRECT_READ = 1 << 16
-
 
 def is_from_network(raw: Any) -> bool:
     """Whether a response's `raw` is urllib3's, and reads what http.client received; not a mocked one."""
@@ -40,7 +37,7 @@ class DirectReader:
     Args:
         raw: urllib3's response, with neither a transfer coding nor a content coding to undo, and a length.
         sock: the socket that it comes from.
-        size: bytes, `LEAST_DIRECT_READ` or more.
+        size: bytes.
     """
 
     def __init__(self, raw: Any, sock: Socket, size: int) -> None:
@@ -48,12 +45,15 @@ class DirectReader:
         self._size = size
         self._arrived = _Arrived(sock)
         self._file = io.BufferedReader(self._arrived, 1)  # what is read goes around a buffer that small
-        self._position = -1  # up to where the body has been read when the buffer of http.client is known to be empty
+        self._position = -1  # up to where this one has read the body
+        self._buffered = 0  # how many bytes may be in the buffer of http.client there
 
     def __call__(self) -> bytes:
         raw = self._raw
         chunk = b""
-        if raw.length_remaining > self._size and raw.tell() == self._position:
+        if raw.tell() != self._position:
+            self._buffered = io.DEFAULT_BUFFER_SIZE
+        if raw.length_remaining > self._size and not self._buffered:
             self._arrived.may_wait = True
             with raw._error_catcher():  # it says in urllib3's words what happens, and closes the connection
                 chunk = self._file.read(self._size)
@@ -63,6 +63,8 @@ class DirectReader:
         if not chunk:
             # The first bytes, the last, those after somebody else has read some, or an end that comes too early.
             chunk = read1(raw, self._size, decode_content=False)
+            # It empties the buffer before it reads more, which then goes around it.
+            self._buffered = 0 if len(chunk) < self._size else max(0, self._buffered - len(chunk))
         self._position = raw.tell()
         return chunk
 

@@ -27,6 +27,7 @@ from iointerrupt._sockets import socket as socket_module
 from iointerrupt._sockets.base import BaseSocket
 from iointerrupt.sockets import SendTimeout, Socket
 from iointerrupt.testing import wait_until_blocked
+from tests.pairs import tcp_pair
 
 LARGE = bytes(range(256)) * 16384  # 4 MiB: more than the buffers of two sockets hold
 
@@ -43,9 +44,7 @@ def pair():
 @pytest.fixture
 def tcp():
     """The two ends of a TCP connection of ours."""
-    with sockets.create_server(("127.0.0.1", 0)) as listener:
-        near = sockets.create_connection(listener.getsockname())
-        far, _ = listener.accept()
+    near, far = tcp_pair()
     # Fixed, as the kernel lets buffers that nobody reads from grow.
     near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 17)
     far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)

@@ -19,6 +19,7 @@ from iointerrupt import Interrupted, ResourceBusy, Stalled, StopEvent, sockets, 
 from iointerrupt._sockets.dns import _helpers
 from iointerrupt.sockets import IncompleteRead, Socket
 from iointerrupt.testing import wait_until_blocked
+from tests.pairs import tcp_pair
 
 
 @contextmanager
@@ -326,8 +327,8 @@ def tls(pair, own):
 KINDS = {
     "ours": sockets.socketpair,
     "standard": socket.socketpair,
-    "ours with TLS": lambda: tls(sockets.socketpair(), own=True),
-    "standard with TLS": lambda: tls(socket.socketpair(), own=False),
+    "ours with TLS": lambda: tls(tcp_pair(), own=True),
+    "standard with TLS": lambda: tls(tcp_pair(socket), own=False),
 }
 
 

@@ -18,6 +18,7 @@ import trustme
 from iointerrupt import Interrupted, ResourceBusy, StopEvent, sockets, use_stop
 from iointerrupt.sockets import SendTimeout, Socket, SSLSocket
 from iointerrupt.testing import StopAfter, wait_until_blocked
+from tests.pairs import tcp_pair
 
 LARGE = bytes(range(256)) * 16384  # 4 MiB: more than the buffers of two sockets hold
 RECORD = 16384
@@ -382,7 +383,7 @@ def drain_now(sock):
 @pytest.mark.parametrize("suppress", [True, False])
 def test_an_end_without_goodbye(suppress):
     """A connection that is cut is an end or an error, as suppress_ragged_eofs says, behind all its data."""
-    near, far = sockets.socketpair()
+    near, far = tcp_pair()
     accepted = []
     thread = threading.Thread(target=lambda: accepted.append(make_server().wrap_socket(far, server_side=True)))
     thread.start()

@@ -23,7 +23,8 @@ import __main__
 names = vars(__main__)
 print(sys.argv, sys.path)
 print(list(names), names is globals(), __main__ is sys.modules["__main__"], __builtins__ is builtins)
-print(__name__, repr(__doc__), __package__, __file__, __cached__, __annotations__)
+print(__name__, repr(__doc__), __package__, __file__)
+print([names.get(name, "none") for name in ("__annotations__", "__cached__")])
 print(__loader__ if isinstance(__loader__, type) else type(__loader__), __spec__ and (__spec__.name, __spec__.origin))
 """
 

@@ -378,7 +378,7 @@ def test_a_close_tells_no_byte_twice(room: bool, background: Callable[..., Any])
     """After a flush and a write that were stopped, the reader's bytes and those in `partial` are all that was written."""
     reader, writer = os.pipe()
     stop = StopEvent()
-    file = files.open(writer, "w", stop=stop)
+    file = files.open(writer, "w", 8192, stop=stop)
     full = os.write(writer, b"." * (1 << 16))
     file.write("a" * 100)
     for call in (file.flush, lambda: file.write("b" * 100_000)):
@@ -421,7 +421,7 @@ def test_a_timeout_in_a_flush_is_not_counted_as_text(background: Callable[..., A
 def test_a_stop_is_raised_once() -> None:
     """A stop during a write that took all of its text in the end is not raised by an operation on another stop."""
     reader, writer = os.pipe()
-    file = files.open(writer, "w", newline="", stop=StopEvent(timeout=0.02))
+    file = files.open(writer, "w", 8192, newline="", stop=StopEvent(timeout=0.02))
     with pytest.raises(Interrupted):
         file.write("a" * ((1 << 16) + 9000))  # 9000 do not fit the pipe, and wait
     came = os.read(reader, 1 << 16)

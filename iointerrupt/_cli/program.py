@@ -92,7 +92,9 @@ class Program:
     def _prepare(self) -> Callable[[], object]:
         """Make this process look as the program expects it; returns what runs the program."""
         main = types.ModuleType("__main__")
-        vars(main).update(__annotations__={}, __builtins__=builtins)
+        if sys.version_info < (3, 14):  # since then they are made when somebody asks for them (PEP 749)
+            vars(main)["__annotations__"] = {}
+        vars(main)["__builtins__"] = builtins
         sys.modules["__main__"] = main
         sys.argv[:] = ["-m" if self._as_module else self._target, *self._arguments]
         if self._as_module:
@@ -100,7 +102,7 @@ class Program:
             return functools.partial(_run_module, self._target, True)
         if self._target == "-":
             _set_first_path("")
-            vars(main).update(__loader__=BuiltinImporter, __file__="<stdin>", __cached__=None)
+            _set_origin(main, BuiltinImporter, "<stdin>")
             return lambda: _run_code(_compile(sys.stdin.buffer.read(), "<stdin>"), main)
         filename = os.path.join(_current_folder() or "", self._target)
         if pkgutil.get_importer(filename) is not None:
@@ -129,8 +131,14 @@ def _set_first_path(path: str | None, *, always: bool = False) -> None:
         sys.path.insert(0, path)
 
 
+def _set_origin(main: types.ModuleType, loader: object, filename: str) -> None:
+    vars(main).update(__loader__=loader, __file__=filename)
+    if sys.version_info < (3, 15):
+        vars(main)["__cached__"] = None
+
+
 def _read_code(filename: str, main: types.ModuleType) -> types.CodeType:
-    vars(main).update(__loader__=SourceFileLoader("__main__", filename), __file__=filename, __cached__=None)
+    _set_origin(main, SourceFileLoader("__main__", filename), filename)
     try:
         with io.open_code(filename) as file:
             data = file.read()

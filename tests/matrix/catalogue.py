@@ -448,6 +448,7 @@ _IN_THE_BODY = (
         NOW,
         steps.answer(BODY, headers=_GZIP),
         not_raw=_NO_CODING,
+        keeps=True,
         may_resume=False,
     ),
 )

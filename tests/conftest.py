@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.synchronize import SemLock
 
-import hypothesis  # noqa: F401 - before anything is frozen below: it asks the collector who refers to what, when it is imported too
+import hypothesis  # before anything is frozen below: it asks the collector who refers to what, when it is imported too
 import pytest
+from hypothesis import strategies
 
 from iointerrupt import _helpers
 from tests import blocking
@@ -28,8 +29,15 @@ def pytest_configure() -> None:
 
 def pytest_collection_finish() -> None:
     """Spare the collector what is there before the first test, and stays: many tests collect, several times."""
+    _first_use_of_hypothesis()
     gc.collect()
     gc.freeze()
+
+
+@hypothesis.settings(max_examples=1, database=None)
+@hypothesis.given(strategies.just(None))
+def _first_use_of_hypothesis(_: None) -> None:
+    """Have it make what it asks the collector about, while that still sees all."""
 
 
 def pytest_sessionfinish() -> None:

@@ -72,7 +72,7 @@ IMAP_LOGIN = (
     "> * CAPABILITY IMAP4REV1",
     "> {tag} OK done",
     "< {tag} LOGIN",
-    "> {tag} OK done",
+    "> {tag} OK [CAPABILITY IMAP4REV1] done",
 )
 IMAP_SELECTED = (*IMAP_LOGIN, "< {tag} SELECT", "> * 1 EXISTS", "> {tag} OK done")
 

@@ -345,7 +345,7 @@ class TestMail:
         imap.shutdown()
 
     def test_imap_fetch(self, fault_server, stop_in):
-        """In a message: what had come of it is in the exception, and the connection is good for nothing but closing."""
+        """In a message: what had come of it is in the exception, or from Python 3.14 on in `imap`, which has its own buffer."""
         rest = [*dialogue("< {tag} FETCH", "> * 1 FETCH (BODY[] {1000}", then=[]), steps.send(b"half"), steps.stall()]
         server = fault_server(dialogue(*IMAP_SELECTED, then=rest))
         imap = imaplib.IMAP4(*server.address)
@@ -353,7 +353,7 @@ class TestMail:
         imap.select()
         error = stop_in(server, imap.fetch, "1", "(BODY[])", sock=imap.sock)
         assert isinstance(error, Interrupted)
-        assert error.partial == b"half"
+        assert error.partial == (b"half" if sys.version_info < (3, 14) else None)
         imap.shutdown()
 
     def test_imap_idle(self, fault_server, stop_in):

@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from tests import nginx
+from tests.serving import require
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 
@@ -20,6 +21,7 @@ BODY = bytes(range(256)) * 4096  # 1 MiB
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """What is served."""
+    require(nginx.why_not())
     folder = tmp_path_factory.mktemp("served")
     (folder / "file").write_bytes(BODY)
     return folder

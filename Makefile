@@ -9,6 +9,7 @@ found = $(firstword $(foreach candidate,\
 	$(shell $(candidate) -c 'import sys; print(sys.executable)' 2>/dev/null)))
 PYTHON_3_12 := $(call found,3.12)
 PYTHON_3_13 := $(call found,3.13)
+PYTHON_OTHERS := $(PYTHON_3_12) $(PYTHON_3_13) $(call found,3.14) $(call found,3.15)
 # Most tests wait for something most of the time, so two processes for each core keep it busy.
 PARALLEL := --numprocesses $(shell $(PYTHON) -c 'import os; print(2 * len(os.sched_getaffinity(0)))')
 # How often `make guide` runs the project of the guide.
@@ -27,8 +28,8 @@ test: $(VENV)/test.stamp
 
 # One environment and one run for each further interpreter.
 test-others:
-	@$(if $(PYTHON_3_12)$(PYTHON_3_13),,echo "no Python 3.12 or 3.13 was found")
-	set -e; for python in $(PYTHON_3_12) $(PYTHON_3_13); do \
+	@$(if $(strip $(PYTHON_OTHERS)),,echo "no Python 3.12, 3.13, 3.14 or 3.15 was found")
+	set -e; for python in $(PYTHON_OTHERS); do \
 		env=$(VENV)-$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 		test -e $$env || $$python -m venv $$env; \
 		$$env/bin/python $(PIP) --editable '.[test]'; \

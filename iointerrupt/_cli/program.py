@@ -24,6 +24,7 @@ import types
 from collections.abc import Callable, Sequence
 from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
 from importlib.util import MAGIC_NUMBER
+from typing import NoReturn
 
 from iointerrupt._cli import inherited
 from iointerrupt._cli.signals import TERMINATED, Signals
@@ -74,7 +75,7 @@ class Program:
         if ended_by == "SIGTERM":
             return TERMINATED
         if ended_by == "SIGINT" or isinstance(error, KeyboardInterrupt):
-            _say_nothing_more()
+            _say_nothing_of_the_next("excepthook")
             raise KeyboardInterrupt
         return code
 
@@ -219,17 +220,19 @@ def _wait_for_threads() -> None:
     try:
         threading._shutdown()  # type: ignore[attr-defined]  # as multiprocessing calls it
     except KeyboardInterrupt:  # the second one: nobody is waited for any more
-        threading._shutdown = lambda: None  # type: ignore[attr-defined]
+        threading._shutdown = _wait_for_nobody  # type: ignore[attr-defined]
 
 
-def _say_nothing_more() -> None:
-    """Keep the interpreter from reporting the next exception."""
-    previous = sys.excepthook
+def _wait_for_nobody() -> NoReturn:
+    """End the interpreter's wait for threads: one that returns is called, from Python 3.15 on, until there are none."""
+    _say_nothing_of_the_next("unraisablehook")
+    raise KeyboardInterrupt
 
-    def say_nothing(*_: object) -> None:
-        sys.excepthook = previous
 
-    sys.excepthook = say_nothing
+def _say_nothing_of_the_next(hook: str) -> None:
+    """Keep the interpreter from reporting the next exception by this hook of `sys`."""
+    previous = getattr(sys, hook)
+    setattr(sys, hook, lambda *_: setattr(sys, hook, previous))
 
 
 def _say(text: str) -> None:

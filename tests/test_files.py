@@ -388,13 +388,14 @@ def test_a_file_that_is_dropped_warns_and_keeps_its_data(tmp_path: Path, mode: s
     assert path.read_bytes() == (b"new" if "r" not in mode or "+" in mode else b"old")
 
 
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("abandon", [False, True])
-def test_files_cannot_be_pickled(data_file: Path, abandon: bool) -> None:
+def test_files_cannot_be_pickled(data_file: Path, abandon: bool, protocol: int) -> None:
     """As with `open`."""
     for buffering, mode in ((0, "rb"), (-1, "rb"), (-1, "r")):
         file = files.open(data_file, mode, buffering, abandon_on_stop=abandon)
-        with file, pytest.raises(TypeError, match="cannot pickle"):
-            pickle.dumps(file)
+        with file, pytest.raises(TypeError, match="cannot (be )?pickle"):
+            pickle.dumps(file, protocol)
 
 
 # FIFOs and pipes.

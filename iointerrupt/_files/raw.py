@@ -28,7 +28,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn, SupportsIndex
 
 from iointerrupt import _wait
 from iointerrupt._errors import Interrupted, ResourceBusy
@@ -138,6 +138,10 @@ class RawFile(_Base):
             except Interrupted as error:
                 error.transferred = done + moved(error)
                 raise
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> NoReturn:
+        # What is inherited would, for a subclass of a class in C, make another file out of this one, and fail of that.
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
     def _deadline(self) -> float | None:
         return None if self._timeout is None else time.monotonic() + self._timeout

@@ -394,7 +394,7 @@ def test_files_cannot_be_pickled(data_file: Path, abandon: bool, protocol: int) 
     """As with `open`."""
     for buffering, mode in ((0, "rb"), (-1, "rb"), (-1, "r")):
         file = files.open(data_file, mode, buffering, abandon_on_stop=abandon)
-        with file, pytest.raises(TypeError, match="cannot (be )?pickle"):
+        with file, pytest.raises(TypeError, match="cannot pickle"):
             pickle.dumps(file, protocol)
 
 

@@ -28,12 +28,12 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Final, NoReturn, SupportsIndex
+from typing import TYPE_CHECKING, Any, Final
 
 from iointerrupt import _wait
 from iointerrupt._errors import Interrupted, ResourceBusy
 from iointerrupt._stop import StopEvent, as_stop
-from iointerrupt._streams.feed import Feed, feed_for, moved, with_taken
+from iointerrupt._streams.feed import Feed, cannot_pickle, feed_for, moved, with_taken
 from iointerrupt._types import StopLike
 from iointerrupt._wait import READ, WRITE, check, check_moved
 
@@ -139,9 +139,7 @@ class RawFile(_Base):
                 error.transferred = done + moved(error)
                 raise
 
-    def __reduce_ex__(self, protocol: SupportsIndex, /) -> NoReturn:
-        # What is inherited would, for a subclass of a class in C, make another file out of this one, and fail of that.
-        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
+    __reduce_ex__ = cannot_pickle
 
     def _deadline(self) -> float | None:
         return None if self._timeout is None else time.monotonic() + self._timeout

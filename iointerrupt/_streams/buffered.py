@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from iointerrupt._errors import Interrupted, ResourceBusy, Stalled
 from iointerrupt._stop import StopEvent, _current
-from iointerrupt._streams.feed import Feed, feed_for, moved, with_taken
+from iointerrupt._streams.feed import Feed, cannot_pickle, feed_for, moved, with_taken
 from iointerrupt._types import StopLike
 from iointerrupt._wait import check
 
@@ -76,6 +76,8 @@ class _Layer(_Base):
     def detach(self) -> Any:
         super().detach()
         return self._feed.let_go()
+
+    __reduce_ex__ = cannot_pickle
 
     def close(self) -> None:
         """Flush and close.

@@ -27,7 +27,7 @@ import operator
 import weakref
 from collections.abc import MutableSet
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, SupportsIndex, cast
 
 from iointerrupt._errors import Interrupted, Stalled
 from iointerrupt._signal.latch import Latch
@@ -66,6 +66,11 @@ def with_taken(error: Interrupted | TimeoutError, taken: Any) -> Interrupted | T
     stalled = Stalled(f"timed out after {len(taken)}", taken)
     stalled.__cause__ = error
     return stalled
+
+
+def cannot_pickle(self: object, _protocol: SupportsIndex, /) -> NoReturn:
+    """The `__reduce_ex__` of file objects: what they inherit would, by an old protocol, make another file out of this one first."""
+    raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
 
 class Feed:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from iointerrupt._stop import StopEvent
 from iointerrupt._streams.buffered import BUFFER_SIZE, BufferedReader, BufferedWriter
+from iointerrupt._streams.feed import cannot_pickle
 from iointerrupt._types import StopLike
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class BufferedRWPair(io.BufferedRWPair):
     def stop(self, stop: StopLike) -> None:
         self._reader.stop = stop
         self._writer.stop = stop
+
+    __reduce_ex__ = cannot_pickle
 
     def read(self, size: int | None = -1, /) -> bytes:
         return self._reader.read(size)

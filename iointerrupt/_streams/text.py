@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from iointerrupt._errors import Interrupted
 from iointerrupt._stop import StopEvent, _current, as_stop
-from iointerrupt._streams.feed import moved, with_taken
+from iointerrupt._streams.feed import cannot_pickle, moved, with_taken
 from iointerrupt._wait import check
 
 if TYPE_CHECKING:
@@ -158,6 +158,8 @@ class TextFile(io.TextIOWrapper):
     def buffer(self) -> Any:
         """The binary object under this one."""
         return self._text_feed.buffer
+
+    __reduce_ex__ = cannot_pickle
 
     closed: bool = property(operator.attrgetter("_source.closed"))  # type: ignore[assignment]  # a property to checkers too
 

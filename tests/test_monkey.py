@@ -217,6 +217,18 @@ class TestWarnings:
         module.Proxied = type("Proxied", (socket.socket,), {"__module__": "somebody"})
         self.patch(r"somebody\.Proxied")
 
+    def test_a_class_of_no_module(self, module):
+        """Some classes that C code makes do not say where they are from; they are nobody's."""
+
+        class Nameless(type):
+            @property
+            def __module__(cls):
+                raise AttributeError("__module__")
+
+        module.Nowhere = Nameless("Nowhere", (socket.socket,), {})
+        module.pause = time.sleep
+        self.patch(r"somebody\.pause")
+
     def test_a_thread_that_is_running(self):
         """A thread that was started before, and may be blocked already."""
         end = threading.Event()

@@ -27,7 +27,7 @@ def kept_references(replaced: Iterable[Replaced]) -> list[str]:
     for name, module in _modules():
         for key, value in list(vars(module).items()):
             if id(value) in originals or (
-                isinstance(value, type) and value.__module__ == name and issubclass(value, classes)
+                isinstance(value, type) and getattr(value, "__module__", None) == name and issubclass(value, classes)
             ):
                 found.add(f"{name}.{key}")
     return sorted(found)

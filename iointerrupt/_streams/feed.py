@@ -23,11 +23,12 @@ A raw file need not be one of ours. What it may offer beyond `io.RawIOBase`:
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 import weakref
 from collections.abc import MutableSet
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, SupportsIndex, cast
+from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, cast
 
 from iointerrupt._errors import Interrupted, Stalled
 from iointerrupt._signal.latch import Latch
@@ -68,8 +69,14 @@ def with_taken(error: Interrupted | TimeoutError, taken: Any) -> Interrupted | T
     return stalled
 
 
-def cannot_pickle(self: object, _protocol: SupportsIndex, /) -> NoReturn:
-    """The `__reduce_ex__` of file objects: what they inherit would, by an old protocol, make another file out of this one first."""
+def cannot_pickle(self: object, protocol: SupportsIndex, /) -> Any:
+    """The `__reduce_ex__` of file objects, which nobody can pickle but a subclass that has its own way.
+
+    What they inherit would, by an old protocol, first make another file over this one, and close this one with that.
+    """
+    kinds = itertools.takewhile(lambda kind: "__reduce_ex__" not in vars(kind), type(self).__mro__)
+    if any("__getstate__" in vars(kind) or "__reduce__" in vars(kind) for kind in kinds):
+        return object.__reduce_ex__(self, protocol)
     raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
 

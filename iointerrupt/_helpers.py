@@ -22,6 +22,7 @@ from collections.abc import Callable
 from iointerrupt._signal import guard
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Parker
+from iointerrupt._signal.threads import own_thread
 from iointerrupt._stop import StopEvent
 from iointerrupt._wait import park, stops
 from iointerrupt._where import here, stands_at
@@ -47,7 +48,7 @@ def run_in_thread(job: Callable[[], object], name: str) -> None:
     with guard.lock:
         idle = _idle.pop() if _idle else None
     if idle is None:
-        threading.Thread(target=_work, args=([job],), name=name, daemon=True).start()
+        own_thread(name, _work, [job]).start()
     else:
         idle.job, idle.name = job, name
         idle.parker.unpark()

@@ -432,8 +432,8 @@ def use_stop(stop: StopLike) -> Iterator[StopEvent | None]:
     """In this block, have every operation of this thread (or task) stop on `stop` too, whatever its own stop is.
 
     It replaces the current stop of the surrounding block rather than add to it: `use_stop(None)` shields a cleanup from
-    a stop that is set, `use_stop(StopEvent(timeout=2))` gives it two seconds, and `use_stop(StopEvent(current_stop(),
-    other))` combines (and `deadline(2)` limits). The current stop is a `contextvars` variable (PEP 567): new threads start without one.
+    a stop that is set, `use_stop(StopEvent(timeout=2))` gives it two seconds, and `use_stop(StopEvent(current_stop(), other))` combines
+    (and `deadline(2)` limits). It is a `contextvars` variable (PEP 567): new threads have none but with `-X thread_inherit_context`.
 
     Raises:
         TypeError: `stop` is not a stop.

@@ -15,6 +15,7 @@ from iointerrupt import Interrupted, StopEvent, calls, current_stop, sockets, us
 from iointerrupt._cli import inherited
 from iointerrupt._cli.signals import MainStop
 from iointerrupt._monkey.patches import apply, undo
+from iointerrupt._signal.threads import own_thread
 from iointerrupt.testing import wait_until_blocked
 
 
@@ -66,7 +67,10 @@ def test_helpers_have_none():
     """The helpers of the library have none, nor have the threads of a pool; tasks have."""
     with use_stop(StopEvent()), ThreadPoolExecutor(1, initializer=lambda: seen.append(current_stop())) as pool:
         seen = []
-        assert in_thread(current_stop, name="iointerrupt-helper", daemon=True) is None
+        helper = own_thread("iointerrupt-helper", lambda: seen.append(current_stop()))
+        helper.start()
+        helper.join()
+        assert seen.pop() is None
         assert in_thread(current_stop, name="iointerrupt-like") is not None
         assert pool.submit(current_stop).result() is not None
         assert seen == [None]

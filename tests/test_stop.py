@@ -917,6 +917,30 @@ class TestCurrent:
         with use_stop(StopEvent()):
             assert background(current_stop).result() is None
 
+    @pytest.mark.skipif(sys.version_info < (3, 14), reason="threads inherit no context before Python 3.14")
+    def test_where_threads_inherit_contexts(self):
+        """The threads of a program inherit it, as Python was told; those of the library do not, and keep none alive."""
+        program = """
+            import gc, threading, weakref
+            from iointerrupt import StopEvent, as_stop, calls, current_stop, use_stop
+            from iointerrupt.testing import Background
+
+            stop = StopEvent()
+            with use_stop(stop):
+                threading.Thread(target=lambda: print(current_stop() is stop)).start()
+                assert Background(current_stop).result() is None
+                as_stop(lambda: False).wait(0.01)
+                assert [each.name for each in threading.enumerate()] == ["MainThread", "iointerrupt-poll"]
+            seen = weakref.ref(stop)
+            del stop
+            gc.collect()
+            print(seen())
+        """
+        options = {"capture_output": True, "text": True, "timeout": 40}
+        started = [sys.executable, "-X", "thread_inherit_context=1", "-c", textwrap.dedent(program)]
+        done = subprocess.run(started, **options)
+        assert (done.stdout, done.stderr) == ("True\nNone\n", "")
+
     def test_checked_beside_the_own_stop(self):
         """A check raises for the own stop or the current one, whichever is set."""
         set_one, unset = StopEvent(), StopEvent()

@@ -27,6 +27,7 @@ from iointerrupt._errors import Interrupted
 from iointerrupt._files.raw import RawFile
 from iointerrupt._files.system import pread, pwrite
 from iointerrupt._helpers import Helpers
+from iointerrupt._signal.threads import own_thread
 from iointerrupt._stop import StopEvent
 from iointerrupt._streams.feed import with_taken
 
@@ -223,7 +224,7 @@ class DiskFile(RawFile, io.RawIOBase):
         except (Interrupted, TimeoutError):
             # It may not have been started; the second of two does nothing.
             try:
-                threading.Thread(target=_ignoring_errors, args=(disown,), name=on_disk.name, daemon=True).start()
+                own_thread(on_disk.name, _ignoring_errors, disown).start()
             except RuntimeError:
                 disown()
         except RuntimeError:  # there are no more threads to be had

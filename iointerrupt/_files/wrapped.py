@@ -31,6 +31,7 @@ from iointerrupt._files.system import STREAMS_CAN_WAIT
 from iointerrupt._signal import guard
 from iointerrupt._signal.blocked import Blocked
 from iointerrupt._signal.latch import Parker
+from iointerrupt._signal.threads import own_thread
 from iointerrupt._stop import StopEvent
 from iointerrupt._streams.feed import with_taken
 from iointerrupt._wait import READ, check, park, stops, wait_ready
@@ -365,7 +366,7 @@ class _LateCall:
         self._parker = Parker()
         self._lock = threading.Lock()  # guards whether it is done, and what is to be done then
         self._afterwards: Callable[[], object] | None = None
-        threading.Thread(target=self._run, args=(function,), name=name, daemon=True).start()
+        own_thread(name, self._run, function).start()
 
     def wait(self, own: StopEvent | None, deadline: float | None) -> None:
         """Until it is done; raises as `_wait.wait_ready` does."""

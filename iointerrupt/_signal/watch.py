@@ -32,6 +32,7 @@ from time import sleep
 
 from iointerrupt._signal import guard
 from iointerrupt._signal.reports import report_exception
+from iointerrupt._signal.threads import own_thread
 
 TYPE_CHECKING = False  # typing is two thirds of what this import would cost; checkers know the name
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class EventWatcher:
                 return
             if self._grace < GRACE:
                 _leave_at_exit()
-            self._thread = threading.Thread(target=self._run, name="iointerrupt-watch", daemon=True)
+            self._thread = own_thread("iointerrupt-watch", self._run)
         _start(self)
 
     def _run(self) -> None:
@@ -253,7 +254,7 @@ class CallablePoller:
             self._asked[token] = ask
             is_running = self._thread is not None
             if not is_running:
-                self._thread = threading.Thread(target=self._run, name="iointerrupt-poll", daemon=True)
+                self._thread = own_thread("iointerrupt-poll", self._run)
         if not is_running:
             try:
                 _start(self)
@@ -305,7 +306,7 @@ class Clock:
         with guard.lock:
             is_running = self._thread is not None
             if not is_running:
-                self._thread = threading.Thread(target=self._run, name="iointerrupt-clock", daemon=True)
+                self._thread = own_thread("iointerrupt-clock", self._run)
         if not is_running:
             try:
                 _start(self)

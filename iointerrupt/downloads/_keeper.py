@@ -16,6 +16,7 @@ from typing import Protocol
 
 from iointerrupt._signal import guard
 from iointerrupt._signal.reports import report_exception
+from iointerrupt._signal.threads import own_thread
 
 #: Seconds between two looks.
 EVERY = 0.05
@@ -38,7 +39,7 @@ def keep(part: Looked) -> None:
     with guard.lock:
         if _thread is not None:
             return
-        _thread = threading.Thread(target=_run, name="iointerrupt-keeper", daemon=True)
+        _thread = own_thread("iointerrupt-keeper", _run)
         thread = _thread
     try:
         thread.start()

@@ -1,9 +1,8 @@
 """`DownloadManager`: many downloads, so many at a time.
 
-Theory of operation. What waits is in a `Queue`, by host and priority. There are no threads while there is nothing to do.
-The first one is started when a download can begin. It takes the best of those whose host has a connection free, and when
-that is done the next one; it ends when there is none. So nothing waits for a free place but the downloads themselves, and a
-stop or a pause takes one out of the queue at once.
+Theory of operation. What waits is in a `Queue`, by host and priority. The first thread is started when a download can begin. It
+takes the best of those whose host has a connection free, and when that is done the next one; it ends when there is none. So
+nothing waits for a free place but the downloads themselves, and a stop or a pause takes one out of the queue at once.
 
 Further threads, up to `jobs`, are started one after another by `_ramp`, and only while they help: while one thread begins a
 new download every moment and is never found waiting for its server, a second one would do no more than contend with it
@@ -30,6 +29,7 @@ from iointerrupt import calls
 from iointerrupt._errors import Interrupted
 from iointerrupt._signal.blocked import blocked_threads
 from iointerrupt._signal.reports import report_exception
+from iointerrupt._signal.threads import own_thread
 from iointerrupt._stop import StopEvent, as_stop, current_stop, use_stop
 from iointerrupt._types import StopLike
 from iointerrupt._wait import deadline_of
@@ -364,7 +364,7 @@ class DownloadManager:
 
     def _start_worker(self) -> None:
         try:
-            threading.Thread(target=self._work, name="iointerrupt-download", daemon=True).start()
+            own_thread("iointerrupt-download", self._work).start()
         except BaseException:
             with self._lock:
                 self._threads -= 1
@@ -373,7 +373,7 @@ class DownloadManager:
 
     def _start_ramp(self) -> None:
         try:
-            threading.Thread(target=self._ramp, name="iointerrupt-ramp", daemon=True).start()
+            own_thread("iointerrupt-ramp", self._ramp).start()
         except BaseException:
             self._is_ramping = False
             raise

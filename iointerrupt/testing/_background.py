@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec
 
+from iointerrupt._signal.threads import own_thread
+
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
@@ -39,9 +41,7 @@ class Background(Generic[T]):
             raise TypeError(f"function must be callable, not {type(function).__name__}")
         self._outcome: list[tuple[Any, BaseException | None]] = []
         name = f"background {getattr(function, '__qualname__', type(function).__name__)}"
-        self.thread: threading.Thread = threading.Thread(
-            target=self._run, args=(function, args, kwargs), name=name, daemon=True
-        )
+        self.thread: threading.Thread = own_thread(name, self._run, function, args, kwargs)
         self.thread.start()
 
     def result(self, timeout: float = 20.0) -> T:

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from iointerrupt._errors import DeadlineExceeded, Interrupted
+from iointerrupt._signal.threads import own_thread
 from iointerrupt._stop import StopEvent, use_stop
 from iointerrupt._types import StopLike
 from iointerrupt.testing._leaks import no_leaks
@@ -218,7 +219,7 @@ class _Thread:
     def __init__(self, run: Callable[[], object]) -> None:
         self._value: object = None
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(run,), daemon=True)
+        self._thread = own_thread("check_interruptible", self._run, run)
         self._thread.start()
 
     def _run(self, run: Callable[[], object]) -> None:

@@ -30,6 +30,7 @@ from typing import Any, Self
 from iointerrupt import sockets
 from iointerrupt._calls.locks import wait_for
 from iointerrupt._errors import Interrupted
+from iointerrupt._signal.threads import own_thread
 from iointerrupt._stop import StopEvent, check_timeout
 from iointerrupt._wait import READ, wait_ready
 from iointerrupt.testing._certificates import credentials
@@ -353,7 +354,7 @@ class FaultServer:
                 raise AssertionError(f"{thread.name} is still blocked after {_JOIN_SECONDS:g} s:\n{_stack(thread)}")
 
     def _run_in_thread(self, name: str, function: Callable[..., object], *args: object) -> None:
-        thread = threading.Thread(target=function, args=args, name=name, daemon=True)
+        thread = own_thread(name, function, *args)
         self._threads.append(thread)  # before it starts, so that it is joined even if a Ctrl-C comes meanwhile
         thread.start()
 

@@ -27,6 +27,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from iointerrupt._signal.callbacks import Registration
+from iointerrupt._signal.threads import own_thread
 from iointerrupt._stop import StopEvent, as_stop
 from iointerrupt._types import StopLike
 from iointerrupt.testing._stops import _stacks
@@ -74,7 +75,7 @@ class Limit:
         self._registration = self._stop.on_set(self._begin)
         if _SIGNAL is not None and threading.current_thread() is threading.main_thread():
             self._previous = signal.signal(_SIGNAL, self._handle)
-            self._thread = threading.Thread(target=self._watch, name="stops_within", daemon=True)
+            self._thread = own_thread("stops_within", self._watch)
             self._thread.start()
 
     def __exit__(

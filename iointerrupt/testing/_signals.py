@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from iointerrupt._signal.blocked import observers
+from iointerrupt._signal.threads import own_thread
 
 #: What the frames are called in which the library waits.
 _WAITS = {"park", "poll", "poll_one"}
@@ -72,7 +73,7 @@ class _Sender:
     ) -> None:
         self._signals = list(signals)
         self._sent = 0
-        self.thread = threading.Thread(target=self._send_all, name="signal_when_blocked", daemon=True)
+        self.thread = own_thread("signal_when_blocked", self._send_all)
         self._target = threading.get_ident()
         self._since = since
         self._blocked = [threading.Event() for _ in signals]

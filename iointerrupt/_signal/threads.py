@@ -11,10 +11,9 @@ import contextvars
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
 
 
-def own_thread(name: str, target: Callable[..., object], *args: Any) -> threading.Thread:
+def own_thread(name: str, target: Callable[..., object], *args: object) -> threading.Thread:
     """A daemon thread, which has not been started, without a current stop."""
     if sys.version_info >= (3, 14):
         return threading.Thread(target=target, name=name, args=args, daemon=True, context=contextvars.Context())

@@ -1,11 +1,12 @@
 """CPython's own tests of its file objects, run on ours: that these are drop-ins is a claim to be taken literally.
 
-The test classes of `test.test_io`, `test.test_file` and `test.test_fileio` take what they test by name.
+The test classes of `test.test_io`, `test.test_file` and `test.test_fileio` (from 3.15 on in one package) take what they test by name.
 """
 
 from __future__ import annotations
 
 import gc
+import importlib
 import io
 import types
 import unittest
@@ -26,7 +27,18 @@ from iointerrupt._streams.updating import BufferedRandom
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("untraced")]
 
 pytest.importorskip("test.test_io", reason="this Python comes without its own tests")
-from test import test_file, test_fileio, test_io  # noqa: E402 - only where there are any
+from test import test_io  # noqa: E402 - only where there are any
+
+# What is tested in each is in an `io`, or is `open` and `FileIO` alone.
+if hasattr(test_io, "__path__"):
+    of_io = [
+        importlib.import_module(f"test.test_io.test_{name}") for name in ("bufferedio", "general", "signals", "textio")
+    ]
+    of_files = [importlib.import_module(f"test.test_io.test_{name}") for name in ("file", "fileio")]
+else:
+    test_io.load_tests(unittest.defaultTestLoader, unittest.TestSuite(), None)  # gives its classes their names
+    of_io = [test_io]
+    of_files = [importlib.import_module(f"test.test_{name}") for name in ("file", "fileio")]
 
 OURS: dict[str, Any] = {
     "open": files.open,
@@ -64,17 +76,16 @@ NOT_OURS = {
 
 def run_on_ours() -> list[type[unittest.TestCase]]:
     """A subclass of each of the test classes, in which the names of the classes under test are ours."""
-    test_io.load_tests(unittest.defaultTestLoader, unittest.TestSuite(), None)  # gives its classes their names
     module = types.ModuleType("io")
     module.__dict__.update(vars(io) | OURS)
     ours = {name: staticmethod(value) if name == "open" else value for name, value in OURS.items()}
     found = []
-    for source, prefix in ((test_io, "C"), (test_file, "C"), (test_fileio, "C")):
+    for source in of_io + of_files:
         for name, base in vars(source).items():
-            if not (name.startswith(prefix) and isinstance(base, type) and issubclass(base, unittest.TestCase)):
+            if not (name.startswith("C") and isinstance(base, type) and issubclass(base, unittest.TestCase)):
                 continue
             members: dict[str, Any] = dict(ours)
-            if source is test_io:
+            if source in of_io:
                 members["io"] = module
                 if hasattr(base, "tp"):
                     members["tp"] = OURS.get(base.tp.__name__, base.tp)

@@ -7,9 +7,11 @@ import re
 import signal
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from iointerrupt._cli.signals import Signals
 from tests.programs import READY, interrupted, running, scripts_in
 
 pytestmark = pytest.mark.usefixtures("ctrl_c")
@@ -280,6 +282,21 @@ class TestOwnHandlers:
                 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         """) as program:
             assert program.end() == (0, ["-15", "7"])
+
+
+def test_one_signal_within_another(monkeypatch):
+    """A second one that comes before the first has set the stop of the other threads does not keep it from that."""
+    signals = Signals(None)
+
+    def meet_the_second():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(signals, "_put_back", meet_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        signals.stop_threads("SIGINT")
+    assert signals.came == "SIGINT"
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(signals.stop.is_set).result()
 
 
 class TestGrace:

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
+import itertools
 import signal
 import socket
 import tarfile
@@ -18,8 +20,10 @@ import requests
 import responses
 
 from iointerrupt import DeadlineExceeded, Interrupted, ResourceBusy, StopEvent, http, sockets, use_stop
+from iointerrupt._http import body
 from iointerrupt._signal.latch import Parker
 from iointerrupt.testing import Connection, FaultServer, StopAfter, steps, wait_until_blocked
+from tests.at_lines import alarm_at_line, handling
 from tests.scripts import STALL_IN_BODY, always
 from tests.test_http import authority, in_order, pool_of, session, tls  # noqa: F401 - fixtures
 
@@ -423,6 +427,28 @@ class TestBrokenOff:
                 with pytest.raises(requests.exceptions.StreamConsumedError, match="broken off by BrokenOff"):
                     next(chunks)
 
+    def test_at_each_line(self, any_session):
+        """Wherever in the iterator a handler raises: all bytes come after all, or nobody is told that they have."""
+        content = bytes(range(256)) * 40
+
+        def break_off(*_):
+            raise BrokenOff
+
+        with FaultServer(always(content)) as server, handling(signal.SIGALRM, break_off):
+            for at in itertools.count(1):
+                chunks = http.iter_chunks(any_session.get(server.url, stream=True), chunk_size=1000)
+                came = [next(chunks)]
+                with contextlib.suppress(BrokenOff), alarm_at_line(at, {body.__file__}.__contains__) as reached:
+                    came.append(next(chunks))
+                with contextlib.suppress(requests.exceptions.StreamConsumedError):
+                    came += chunks
+                    assert b"".join(came) == content
+                assert content.startswith(b"".join(came))
+                chunks.close()
+                if not reached:
+                    break
+        assert at > 10
+
     def test_open(self, signal_in):
         """A file of http.open raises when it is read again."""
         with FaultServer(STALL_IN_BODY) as server, http.open(server.url) as file:
@@ -501,6 +527,13 @@ class TestLarge:
                 if 100_000 < len(came) < 1_000_000:
                     came += response.raw.read(7)
             assert came == self.BODY
+
+    def test_a_length_that_is_said_twice(self, any_session):
+        """In one header: urllib3 makes it out, http.client does not."""
+        head = steps.head(headers={"Content-Length": f"{len(self.BODY)}, {len(self.BODY)}"})
+        with FaultServer([steps.expect(), head, steps.send(self.BODY), steps.close()]) as server:
+            chunks = http.iter_chunks(any_session.get(server.url, stream=True), chunk_size=1000)
+            assert b"".join(chunks) == self.BODY
 
     def test_too_short(self, any_session):
         """One that ends early is a ChunkedEncodingError, after all that did come."""

@@ -122,11 +122,19 @@ class Signals:
 
     def stop_threads(self, name: str) -> None:
         """Set all stops of other threads, and have what comes next do what it does to any program."""
-        self._put_back()  # first: what is set below may call back into code that hangs
-        if self.came is not None:
-            return
-        self.came = name
-        self.stop.set_for_others(name)
+        is_first, self.came = self.came is None, self.came or name
+        try:
+            self._put_back()  # first: what is set below may call back into code that hangs
+        finally:  # also if a second one comes meanwhile
+            if is_first:
+                self._stop_others(name)
+
+    def _stop_others(self, name: str) -> None:
+        try:
+            self.stop.set_for_others(name)
+        except KeyboardInterrupt:  # a second one, which may have left it half done
+            self.stop.set_for_others(name)
+            raise
         if self._grace is not None:
             try:
                 # Not a threading.Thread, which the interrupted code may be in the middle of starting.

@@ -21,8 +21,8 @@ from __future__ import annotations
 import functools
 import io
 import socket
-import threading
 from collections.abc import Callable, Generator, Iterator
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import requests
@@ -69,11 +69,11 @@ class Chunks(Iterator[bytes]):
     """
 
     def __init__(self, chunks: Generator[bytes, None, None], response: requests.Response, ends: Stops) -> None:
-        self._chunks = chunks
+        self._chunks: Any = chunks  # whether a generator is running is not in its type
         self._response = response
         self._ends = ends
         self._failure: Exception | None = None
-        self._reading = threading.Lock()  # held by the call that is in the generator
+        self._inside: dict[None, int] = {}  # the thread that is in a call, by None: each step of a dict is atomic
 
     @property
     def stop(self) -> StopEvent | None:
@@ -86,10 +86,18 @@ class Chunks(Iterator[bytes]):
 
     def __next__(self) -> bytes:
         self._enter()
+        if self._failure is not None:
+            self._leave()
+            raise _again(self._failure)
         try:
-            return self._next()
-        finally:
-            self._reading.release()
+            chunk: bytes = next(self._chunks)
+            self._leave()
+            return chunk  # in here, where a signal handler may raise as well
+        except BaseException as error:
+            if not isinstance(error, StopIteration):
+                self._break_off(error)
+            self._leave()
+            raise
 
     def close(self) -> None:
         """End the iteration, and close the response: its connection is not used again, unless the body was at its end.
@@ -102,29 +110,29 @@ class Chunks(Iterator[bytes]):
             self._chunks.close()
             self._response.close()
         finally:
-            self._reading.release()
+            self._leave()
 
     def _enter(self) -> None:
-        if not self._reading.acquire(blocking=False):
+        # A signal handler may raise before a call can say that it leaves: what a thread finds of its own counts only in the
+        # generator, into which a handler may have come back.
+        if self._inside.setdefault(None, get_ident()) != get_ident() or self._chunks.gi_running:
             raise ResourceBusy("another call is reading this body")
 
-    def _next(self) -> bytes:
-        if self._failure is not None:
-            raise _again(self._failure)
-        try:
-            return next(self._chunks)
-        except StopIteration:
-            raise
-        except Exception as error:
-            self._failure = _again(error)
-            raise
-        except BaseException as error:
-            self._failure = requests.exceptions.StreamConsumedError(
+    def _leave(self) -> None:
+        self._inside.pop(None, None)
+
+    def _break_off(self, error: BaseException) -> None:
+        # A signal handler may also raise when there is a chunk already, which is lost with that.
+        self._failure = (
+            _again(error)
+            if isinstance(error, Exception)
+            else requests.exceptions.StreamConsumedError(
                 f"the reading of the body was broken off by {type(error).__name__}"
             )
+        )
+        if self._chunks.gi_frame is not None or not isinstance(error, Exception):
             self._chunks.close()
             _close(self._response)
-            raise
 
 
 def _again(error: Exception) -> Exception:
@@ -326,7 +334,9 @@ def _reader(raw: Any, sock: Any, chunk_size: int, *, decode: bool) -> Callable[[
         # Without an encoding to undo, "decoding" would copy each chunk through a buffer.
         decode = decode and bool(raw.headers.get("Content-Encoding"))
         size = min(chunk_size, _LARGEST_READ) if from_network else chunk_size
-        if not decode and type(sock) is sockets.Socket and (raw.length_remaining or 0) > size:
+        # http.client knows none of lengths that urllib3 makes out, such as "5, 5".
+        left = raw.length_remaining if from_network and raw._original_response.length is not None else None
+        if not decode and type(sock) is sockets.Socket and left is not None and left > size:
             return DirectReader(raw, sock, size)
         return functools.partial(read1, raw, size, decode_content=decode)
     if hasattr(raw, "stream"):
@@ -452,7 +462,7 @@ class BodyFile(io.RawIOBase):
     """A response's body as a raw file; see `http.open`. Whoever closes it closes what it was opened with."""
 
     def __init__(self, chunks: Chunks, close: Callable[[], object]) -> None:
-        self._chunks = chunks
+        self._chunks: Any = chunks  # whether a generator is running is not in its type
         self._close = close
         self._rest = memoryview(b"")
 

@@ -96,6 +96,7 @@ class Scene:
             self.server.wait_for("played")
         with self._lock:
             self._is_mended = True
+            self.seconds = LONG
             self.stop = StopEvent()
         self.server.resume()
         if self.fault.phase is Phase.CONNECT:

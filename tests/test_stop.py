@@ -922,7 +922,7 @@ class TestCurrent:
         """The threads of a program inherit it, as Python was told; those of the library do not, and keep none alive."""
         program = """
             import gc, threading, weakref
-            from iointerrupt import StopEvent, as_stop, calls, current_stop, use_stop
+            from iointerrupt import StopEvent, as_stop, current_stop, use_stop
             from iointerrupt.testing import Background
 
             stop = StopEvent()

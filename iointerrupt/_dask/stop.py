@@ -155,9 +155,8 @@ class ClusterStop(StopEvent):
         holds can make it wait for that second, not for ever.
         """
         was_set = self._latch.fired
-        self._mark(
-            Cause(reason)
-        )  # before what the cluster makes of the reason can come back; callbacks are called after it was told
+        # Before what the cluster makes of the reason can come back; callbacks are called after it was told.
+        self._mark(Cause(reason))
         telling = None if was_set or self._line.is_copy else self._line.tell(reason)
         super().set(reason)
         if telling is not None and (error := telling.wait(0 if self._line.is_here() else _TOLD)) is not None:

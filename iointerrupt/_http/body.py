@@ -122,7 +122,6 @@ class Chunks(Iterator[bytes]):
         self._inside.pop(None, None)
 
     def _break_off(self, error: BaseException) -> None:
-        # A signal handler may also raise when there is a chunk already, which is lost with that.
         self._failure = (
             _again(error)
             if isinstance(error, Exception)
@@ -130,6 +129,7 @@ class Chunks(Iterator[bytes]):
                 f"the reading of the body was broken off by {type(error).__name__}"
             )
         )
+        # What has failed by itself has closed all; not what a signal handler has raised, be it when there was a chunk already.
         if self._chunks.gi_frame is not None or not isinstance(error, Exception):
             self._chunks.close()
             _close(self._response)
@@ -335,8 +335,8 @@ def _reader(raw: Any, sock: Any, chunk_size: int, *, decode: bool) -> Callable[[
         decode = decode and bool(raw.headers.get("Content-Encoding"))
         size = min(chunk_size, _LARGEST_READ) if from_network else chunk_size
         # http.client knows none of lengths that urllib3 makes out, such as "5, 5".
-        left = raw.length_remaining if from_network and raw._original_response.length is not None else None
-        if not decode and type(sock) is sockets.Socket and left is not None and left > size:
+        left = (from_network and raw._original_response.length is not None and raw.length_remaining) or 0
+        if not decode and type(sock) is sockets.Socket and left > size:
             return DirectReader(raw, sock, size)
         return functools.partial(read1, raw, size, decode_content=decode)
     if hasattr(raw, "stream"):
@@ -462,7 +462,7 @@ class BodyFile(io.RawIOBase):
     """A response's body as a raw file; see `http.open`. Whoever closes it closes what it was opened with."""
 
     def __init__(self, chunks: Chunks, close: Callable[[], object]) -> None:
-        self._chunks: Any = chunks  # whether a generator is running is not in its type
+        self._chunks = chunks
         self._close = close
         self._rest = memoryview(b"")
 

@@ -35,7 +35,7 @@ class DirectReader:
     """A function that returns the next bytes of the body, `size` at most, and none at its end.
 
     Args:
-        raw: urllib3's response, with neither a transfer coding nor a content coding to undo, and a length.
+        raw: urllib3's response, with neither a transfer coding nor a content coding to undo, and a length that http.client knows as well.
         sock: the socket that it comes from.
         size: bytes.
     """

@@ -43,7 +43,7 @@ class Scene:
     Attributes:
         server: the `FaultServer`.
         stop: what stops the client, until the scene is `mended`.
-        seconds: for the client to wait without a byte in the phase of the fault.
+        seconds: for the client to wait without a byte in the phase of the fault, until that is mended.
     """
 
     def __init__(
